@@ -1,0 +1,36 @@
+"""Chat backends, loaded by name on demand: importing this package imports none of them."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+
+from backends.base import Backend, BackendError, Capabilities, Content, Delta, Image, Message, ModelSpec, Options
+
+__all__ = ["Backend", "BackendError", "Capabilities", "Content", "Delta", "Image", "Message", "ModelSpec", "Options", "Pool"]
+
+NAMES = ("echo", "builtin", "openai")
+
+
+class Pool:
+    """Opens each model once and keeps it. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[ModelSpec, Backend]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, spec: ModelSpec) -> Backend:
+        """The backend of ``spec``, opened on first use and again when its settings changed.
+
+        Raises:
+            BackendError: unknown backend, or what its module raises while opening.
+        """
+        with self._lock:
+            known = self._open.get(spec.name)
+            if known and known[0] == spec:
+                return known[1]
+            if spec.backend not in NAMES:
+                raise BackendError(f"No backend is called {spec.backend!r} (model {spec.name!r}). Known: {', '.join(NAMES)}.")
+            backend: Backend = importlib.import_module(f"backends.{spec.backend}").create(**spec.settings)
+            self._open[spec.name] = (spec, backend)
+            return backend

@@ -1,0 +1,101 @@
+"""The contract of a chat backend: what it is asked, what it yields, and the one error it may raise.
+
+Owns the words between the studio and whatever answers. Never loads a model, never touches the store.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+
+class BackendError(Exception):
+    """Something the person can mend: what went wrong, the value, and the next step, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image in a message. ``path`` is None when the file is missing: backends then send the caption alone."""
+
+    path: Path | None
+    mime: str = "image/png"
+    caption: str = ""
+
+    def as_text(self) -> str:
+        """The form InterMT uses for models that read text only: ``<Image, caption>``."""
+        return f"<Image, {self.caption or 'no caption'}>"
+
+
+Content = str | Image
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message with its contents in order; text and images interleave."""
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[Content, ...]
+
+    def as_text(self) -> str:
+        """All contents as text, each image as ``<Image, caption>``, joined by newlines."""
+        return "\n".join(c if isinstance(c, str) else c.as_text() for c in self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Sampling options. ``seed`` None means a fresh one; ``max_tokens`` counts the reply only."""
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_tokens: int = 512
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a reply. Counts, where known, come with the last piece; so does ``finish``.
+
+    ``finish`` is 'stop' (the model ended), 'length' (max_tokens or a full context) or None (more follows, or stopped by the person).
+    """
+
+    text: str = ""
+    finish: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do. ``context_length`` in tokens, None when unknown. ``parallel``: safe to stream several at once."""
+
+    images_in: bool = False
+    images_out: bool = False
+    parallel: bool = False
+    token_counts: bool = False
+    context_length: int | None = None
+
+
+class Backend(Protocol):
+    """Something that answers."""
+
+    capabilities: Capabilities
+
+    def stream(self, messages: list[Message], options: Options, stop: threading.Event) -> Iterator[Delta]:
+        """Yield the reply in pieces; return early, without an error, soon after ``stop`` is set.
+
+        Raises:
+            BackendError: a missing package or model, a dead server, a full context: one line that says what to do.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model the person can choose: a display name, a backend by name, and that backend's own settings."""
+
+    name: str
+    backend: str
+    settings: dict[str, Any] = field(default_factory=dict)
