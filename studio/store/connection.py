@@ -46,6 +46,7 @@ class Connection:
         self._lock = threading.RLock()
         self._local = threading.local()
         self._readers: list[Any] = []
+        self._watch: Any = None
         with self._plain_errors():
             home.mkdir(parents=True, exist_ok=True)
             self._db = Database(self._connect())
@@ -120,6 +121,14 @@ class Connection:
                 self._readers.append(self._local.conn)
         with self._plain_errors():
             return [dict(r) for r in self._local.conn.execute(sql, args)]
+
+    def stamp(self) -> int:
+        """A number that changes whenever another connection, of this program or any other, has written."""
+        with self._lock:  # the number is only comparable on one connection, and the writer does not see its own changes
+            if self._watch is None:
+                self._watch = self._connect()
+                self._readers.append(self._watch)
+            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
 
     def check(self) -> str:
         """SQLite's own integrity check: 'ok', or the first thing that is wrong."""

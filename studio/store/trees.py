@@ -109,6 +109,10 @@ class Trees(Connection):
         nodes = self._nodes(rows) if rows else []
         return Tree(tree_id, head[0]["title"], json.loads(head[0]["tags"]), head[0]["source"], head[0]["created_at"], nodes)
 
+    def title(self, tree_id: str) -> str:
+        """The title of a tree, '' when there is none."""
+        return "".join(r["title"] for r in self.rows("SELECT title FROM trees WHERE id = ?", [tree_id]))
+
     def outline(self, tree_id: str) -> list[dict[str, Any]]:
         """Every node of a tree in one cheap query, parents first: what a map needs, without whole texts.
 

@@ -1,0 +1,64 @@
+/* The tree map's mount, and what is known of the message in focus: facts, what was sent, pictures, judgements. */
+'use strict';
+(() => {
+  const studio = window.studio;
+  const { h, call, on, state } = studio;
+  let root = null, map = null, shown = null, timer = null, mapped = null;
+
+  async function redraw() {
+    const tree = state.view?.tree;
+    mapped = tree;
+    if (!map) return;
+    if (!tree) return map.setTree({ tree_id: null, nodes: [] });
+    const data = await call('outline', { tree });
+    if (mapped !== tree) return;
+    map.setTree(data);
+    map.setView({ focus: state.focus, lanes: state.view.lanes });
+  }
+
+  async function inspect(id) {
+    clearTimeout(timer);
+    if (!id) { shown = null; return root.replaceChildren(h('p.soft.empty', {}, 'Choose a message to see what was sent and how it was judged.')); }
+    const data = await call('inspect', { node: id });
+    if (state.focus !== id) return;
+    shown = id;
+    root.replaceChildren(
+      h('table.facts', {}, ...data.facts.map(([name, value]) => h('tr', {}, h('th', {}, name), h('td', {}, String(value))))),
+      fold('What was sent', data.sent.messages && sent(data.sent)),
+      fold(`Pictures (${data.images.length})`, data.images.length && h('div', {}, ...data.images.map(picture))),
+      fold('Judgements and their history', data.history.length && history(data.history), true));
+  }
+
+  const fold = (title, content, open = false) => content ? h('details', { open }, h('summary', {}, title), content) : null;
+
+  const sent = ({ backend, model, options, messages }) => h('div.sent', {},
+    h('p.soft', {}, `${model} through ${backend} · ` + Object.entries(options).filter(([, v]) => v !== null).map(([k, v]) => `${k} ${v}`).join(' · ')),
+    ...messages.map(m => h('div.sent-message', {}, h('b', {}, m.role), h('pre', {}, m.content.join('\n')))));
+
+  const picture = row => h('div.lineage', {}, h('img', { src: `/thumb/${row.sha256}`, alt: '', loading: 'lazy' }),
+    h('span', {}, `${row.width} × ${row.height}, ${Math.ceil(row.bytes / 1024)} KB, ${row.origin}`, h('br'), h('code', {}, row.sha256.slice(0, 16))));
+
+  const history = rows => h('table.history', {}, h('tr', {}, ...['What', 'Value', 'Who', 'When'].map(t => h('th', {}, t))),
+    ...rows.map(r => h(r.superseded_at ? 'tr.old' : 'tr', { title: r.superseded_at ? `Changed ${r.superseded_at}` : 'Current' },
+      h('td', {}, r.what), h('td', {}, r.value), h('td', {}, r.annotator), h('td', {}, new Date(r.created_at).toLocaleString()))));
+
+  on('part', name => {
+    if (name === 'inspector') root = studio.parts.inspector.querySelector('.inspector');
+    if (name === 'map') {
+      map = window.studioTreeMap(studio.parts.map.querySelector('.tree-map'), { onSelect: id => studio.go(id) });
+      studio.map = map;
+    }
+  });
+  on('view', ({ view, other }) => {
+    if (other || view.growing.length || mapped !== view.tree) redraw();
+    else map.setView({ focus: state.focus, lanes: view.lanes });
+  });
+  on('changed', redraw);
+  on('elsewhere', () => { redraw(); studio.refresh(); });
+  on('rated', () => { clearTimeout(timer); timer = setTimeout(() => { redraw(); inspect(state.focus); }, 250); });
+  on('focus', id => {
+    if (map && state.view) map.setView({ focus: id, lanes: state.view.lanes });
+    clearTimeout(timer);
+    timer = setTimeout(() => inspect(id), shown ? 120 : 0);  // a walk with the arrow keys asks once, at its end
+  });
+})();

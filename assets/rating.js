@@ -1,0 +1,130 @@
+/* Rows of scores and the feedback fields of one reply or dialogue. A score counts as saved only when the server said so. */
+'use strict';
+window.studioRating = (() => {
+  const { h, call, on } = window.studio;
+  const rubric = window.studioRubric;
+  const local = rubric.dimensions.filter(d => d.level === 'local'), global = rubric.dimensions.filter(d => d.level === 'global');
+  const cursors = new Map();   // reply id -> index of the dimension that the next digit rates
+
+  const rows = card => card.end ? [...local, ...global] : local;
+  const cursor = card => {
+    if (!cursors.has(card.id)) cursors.set(card.id, Math.max(0, rows(card).findIndex(d => !(d.code in card.scores))));
+    return cursors.get(card.id);
+  };
+
+  async function rate(card, code, value) {
+    const group = document.querySelectorAll(`[data-rate="${card.id}"]`);
+    say(group, 'Saving…');
+    try {
+      const answer = await call('rate', { node: card.id, dimension: code, value });
+      card.scores = answer.scores;
+      say(group, value === null ? `${code} cleared` : `${code} saved`, 'saved');
+    } catch (error) {
+      say(group, 'Not saved', 'bad');
+    }
+    paint(card);
+    window.studio.emit('rated', card);
+  }
+
+  function say(groups, text, kind = '') {
+    groups.forEach(group => { const at = group.querySelector('.saved-note'); at.textContent = text; at.className = `saved-note ${kind}`; });
+  }
+
+  /* A digit rates the dimension under the cursor and moves the cursor on. */
+  function key(card, value) {
+    const all = rows(card), at = cursor(card);
+    const dimension = all[at];
+    if (!dimension || !dimension.values.includes(value)) return false;
+    cursors.set(card.id, at + 1);
+    rate(card, dimension.code, value);
+    return true;
+  }
+
+  function back(card) {
+    const all = rows(card), at = Math.min(cursor(card), all.length) - 1;
+    if (at < 0) return;
+    cursors.set(card.id, at);
+    rate(card, all[at].code, null);
+  }
+
+  function paint(card) {
+    const next = rows(card)[cursor(card)];
+    document.querySelectorAll(`[data-rate="${card.id}"]`).forEach(group => {
+      group.querySelectorAll('.rate-row').forEach(row => {
+        const value = card.scores[row.dataset.code];
+        row.classList.toggle('next', next?.code === row.dataset.code && window.studio.state.focus === card.id);
+        row.querySelectorAll('button').forEach(button => {
+          const chosen = value !== undefined && Number(button.dataset.value) === value;
+          button.classList.toggle('chosen', chosen);
+          button.setAttribute('aria-checked', chosen);
+        });
+      });
+    });
+  }
+
+  function row(card, dimension, hint) {
+    const tell = value => {
+      const meaning = value === null ? dimension.asks : dimension.levels[value];
+      hint.textContent = `${dimension.code} ${dimension.name}${value === null ? '' : ` · ${value}`}: ${meaning}`;
+      hint.title = dimension.notes.join(' ');
+    };
+    const buttons = dimension.values.map(value => h('button', {
+      role: 'radio', type: 'button', 'data-value': value, ariaLabel: `${dimension.name} ${value}: ${dimension.levels[value]}`,
+      title: dimension.levels[value],
+      onclick: () => {
+        const index = rows(card).indexOf(dimension);
+        cursors.set(card.id, index + 1);
+        rate(card, dimension.code, card.scores[dimension.code] === value ? null : value);
+      },
+      onfocus: () => tell(value), onmouseenter: () => tell(value),
+    }, String(value)));
+    return h('div.rate-row', { 'data-code': dimension.code, role: 'radiogroup', ariaLabel: `${dimension.code} ${dimension.name}`, onmouseleave: () => tell(null) },
+      h('span.rate-name', { title: [dimension.asks, ...dimension.notes].join('\n') }, h('b', {}, dimension.code), ` ${dimension.name}`),
+      h('span.rate-values', {}, ...buttons));
+  }
+
+  function feedback(card, level) {
+    const fields = rubric.feedback.map(({ kind, name, asks }) => {
+      const note = h('span.saved-note');
+      const area = h('textarea', { rows: 2, placeholder: asks, ariaLabel: `${name} (${level})`, value: card.feedback[`${level}-${kind}`] || '' });
+      let timer = null;
+      const save = async () => {
+        clearTimeout(timer);
+        if (area.value === (card.feedback[`${level}-${kind}`] || '')) return;
+        const text = area.value;
+        try {
+          await call('say', { node: card.id, level, kind, text });
+          card.feedback[`${level}-${kind}`] = text;
+          note.textContent = 'saved'; note.className = 'saved-note saved';
+        } catch (error) { note.textContent = 'not saved'; note.className = 'saved-note bad'; }
+      };
+      area.addEventListener('input', () => { note.textContent = 'saving…'; note.className = 'saved-note'; clearTimeout(timer); timer = setTimeout(save, 600); });
+      area.addEventListener('blur', save);
+      return h('label', {}, h('span', {}, name, ' ', note), area);
+    });
+    const written = rubric.feedback.some(({ kind }) => card.feedback[`${level}-${kind}`]);
+    return h('details.feedback', { open: written }, h('summary', {}, 'Feedback in words'), h('div.feedback-fields', {}, ...fields));
+  }
+
+  function others(card, level) {
+    const theirs = card.others.filter(o => o.dimension[0] === (level === 'local' ? 'L' : 'G'));
+    return theirs.length ? h('div.others', {}, ...theirs.map(o => h('span', { title: 'A rating by somebody else' }, `${o.annotator}: ${o.dimension} ${o.value}`))) : null;
+  }
+
+  /* The block for L1-L4 of a reply, or with level 'global' for G1-G5 of the dialogue that it ends. */
+  function block(card, level) {
+    const hint = h('div.rate-hint', { ariaLive: 'polite' }), list = level === 'local' ? local : global;
+    const keys = level === 'local' ? 'Keys 0–3 rate in turn' : 'Keys go on here after L4';
+    hint.textContent = keys;
+    const group = h(`section.rate.${level}`, { 'data-rate': card.id, ariaLabel: level === 'local' ? 'Rate this reply' : 'Rate the whole dialogue' },
+      h('div.rate-head', {}, h('b', {}, level === 'local' ? 'This reply' : 'The whole dialogue'), h('span.saved-note', { role: 'status' })),
+      h('div.rate-rows', {}, ...list.map(d => row(card, d, hint))), hint, others(card, level), feedback(card, level));
+    queueMicrotask(() => paint(card));
+    return group;
+  }
+
+  on('focus', () => window.studio.cards().filter(c => c.role === 'assistant').forEach(paint));
+  on('view', () => cursors.clear());
+  const complete = card => rows(card).every(d => d.code in card.scores);
+  return { block, key, back, paint, complete };
+})();

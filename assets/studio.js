@@ -1,0 +1,187 @@
+/* The core of the page: one door to the server, what is shown now, undo, toasts, the address.
+   window.studio is shared by transcript.js, sidebar.js, inspector.js and keys.js. The truth is on the server: this holds ids. */
+'use strict';
+window.studio = (() => {
+  const parts = {};            // elements that Gradio mounted, by name
+  const state = { view: null, focus: null, how: [], undos: [], seen: null, following: null };
+  const listeners = {};
+  let bridge = null, started = false, opening = 0;
+
+  /* An element: h('button.small', {onclick, title}, 'text', child). Text is always text, never HTML. */
+  function h(spec, props = {}, ...children) {
+    const [tag, ...classes] = spec.split('.');
+    const element = document.createElement(tag || 'div');
+    if (classes.length) element.className = classes.join(' ');
+    for (const [key, value] of Object.entries(props || {})) {
+      if (value === null || value === undefined || value === false) continue;
+      if (key.startsWith('on')) element.addEventListener(key.slice(2), value);
+      else if (key === 'html') element.innerHTML = value;  // only ever HTML that the server has sanitised
+      else if (key in element && key !== 'list') element[key] = value;
+      else element.setAttribute(key, value === true ? '' : value);
+    }
+    element.append(...children.flat().filter(c => c !== null && c !== undefined && c !== false));
+    return element;
+  }
+
+  const on = (name, listener) => (listeners[name] ||= []).push(listener);
+  const emit = (name, ...data) => (listeners[name] || []).forEach(listener => listener(...data));
+
+  async function call(name, data = {}) {
+    let answer;
+    try {
+      answer = await bridge.server.studio_call({ name, data });
+    } catch (error) {
+      lost(true);
+      throw error;
+    }
+    lost(false);
+    if (answer.error) { toast(answer.error, { bad: true }); throw Object.assign(new Error(answer.error), { told: true }); }
+    if (answer.undo) offer(answer.undo);
+    return answer;
+  }
+
+  function lost(yes) {
+    document.body.classList.toggle('studio-lost', yes);
+  }
+
+  /* ---- toasts and undo */
+  function toast(text, { bad = false, action = null, label = '' } = {}) {
+    const box = document.getElementById('toasts') || document.body.appendChild(h('div', { id: 'toasts', role: 'status', ariaLive: 'polite' }));
+    const close = () => item.remove();
+    const item = h(bad ? 'div.toast.bad' : 'div.toast', { role: bad ? 'alert' : null }, h('span', {}, text),
+      action && h('button', { onclick: () => { close(); action(); } }, label), h('button.close', { onclick: close, ariaLabel: 'Dismiss' }, '×'));
+    box.append(item);
+    while (box.children.length > 4) box.firstChild.remove();
+    setTimeout(close, bad ? 12000 : 6000);
+  }
+
+  function offer(undo) {
+    state.undos.push(undo);
+    state.undos.splice(0, state.undos.length - 100);
+    sessionStorage.setItem('studio-undos', JSON.stringify(state.undos));
+    if (undo.act !== 'rate') toast(undo.label, { action: takeBack, label: 'Undo' });
+  }
+
+  async function takeBack() {
+    const undo = state.undos.pop();
+    if (!undo) return toast('Nothing to undo.');
+    await call('undo', undo);
+    sessionStorage.setItem('studio-undos', JSON.stringify(state.undos));
+    toast(`Undone: ${undo.label}`);
+    await refresh();
+    emit('changed');
+  }
+
+  /* ---- what is shown */
+  async function open(what, { remember = true } = {}) {
+    const mine = ++opening;
+    const view = await call('open', what);
+    if (mine !== opening) return;  // a later click was faster
+    show(view, remember);
+  }
+
+  function show(view, remember = true) {
+    const other = !state.view || state.view.tree !== view.tree;
+    state.view = view;
+    state.focus = view.focus;
+    const query = new URLSearchParams(location.search);
+    for (const key of ['tree', 'lanes', 'token']) query.delete(key);
+    if (view.tree) { query.set('tree', view.tree); query.set('lanes', view.lanes.join(',')); }
+    const address = `${location.pathname}?${query}`.replace(/\?$/, '');
+    if (remember && address !== location.pathname + location.search) history.pushState(null, '', address);
+    document.title = view.title ? `${view.title} · intermt-studio` : 'intermt-studio';
+    emit('view', { view, other });
+    emit('focus', state.focus);
+    if (view.growing.length) follow(view.tree);
+  }
+
+  const refresh = () => state.view?.tree ? open({ lanes: state.view.lanes, node: state.focus }, { remember: false }) : emit('view', { view: state.view });
+  const blank = () => show({ tree: null, title: '', focus: null, lanes: [], shared: [], columns: [], growing: [] });
+
+  function focus(id, { scroll = true } = {}) {
+    if (!id || id === state.focus) return;
+    state.focus = id;
+    emit('focus', id, scroll);
+  }
+
+  const cards = () => state.view ? [...state.view.shared, ...state.view.columns.flat()] : [];
+  const card = id => cards().find(c => c.id === id);
+  const go = id => card(id) ? focus(id) : open({ node: id });
+
+  /* ---- replies on their way: one stream for all of them */
+  function follow(tree) {
+    if (state.following === tree) return;
+    state.following = tree;
+    bridge.trigger('follow', { tree });
+  }
+
+  function received(value) {
+    if (!value) return;
+    if (value.asked) { emit('asked'); open({ lanes: value.asked, node: value.asked[0] }).then(() => emit('changed')); }
+    if (value.message) toast(value.message, { bad: value.bad });
+    if (value.changed) emit('changed');
+    if (value.go) open(value.go);
+    if (value.live) {
+      if (state.view?.tree !== value.tree) return;
+      value.live.forEach(reply => emit('grow', reply));
+      if (value.over) { state.following = null; refresh().then(() => emit('changed')); }
+    }
+  }
+
+  const stop = () => {
+    const growing = cards().filter(c => c.status === 'streaming').map(c => c.id);
+    return growing.length ? call('stop', { nodes: growing }) : Promise.resolve();
+  };
+
+  /* The second tab, a command line import, a reply that grew while the page was closed. */
+  async function poll() {
+    if (document.hidden || !bridge) return;
+    const answer = await call('poll', { tree: state.view?.tree });
+    const changed = state.seen !== null && state.seen !== answer.seen;
+    state.seen = answer.seen;
+    if (!changed || state.following) return;
+    if (answer.growing.length) follow(state.view.tree);
+    emit('elsewhere');
+  }
+
+  /* ---- start */
+  function part(name, element) {
+    parts[name] = element;
+    if (bridge) join([name]);  // before that some scripts may not have loaded yet
+  }
+
+  function connect(gradio) {
+    bridge = gradio;
+    bridge.watch('value', () => received(bridge.props.value));
+    join(Object.keys(parts));
+  }
+
+  function join(names) {
+    names.forEach(name => emit('part', name));
+    if (!started && ['sidebar', 'transcript', 'map', 'inspector'].every(n => parts[n])) start();
+  }
+
+  function start() {
+    started = true;
+    const early = sessionStorage.getItem('studio-undos');
+    if (early) state.undos = JSON.parse(early);
+    emit('start', parts);
+    const restore = () => {
+      const query = new URLSearchParams(location.search);
+      const lanes = (query.get('lanes') || '').split(',').filter(Boolean), tree = query.get('tree');
+      const opened = lanes.length ? open({ lanes }, { remember: false }) : tree ? open({ tree }, { remember: false }) : null;
+      if (opened) opened.catch(() => blank()); else blank();
+    };
+    window.addEventListener('popstate', restore);
+    setInterval(() => poll().catch(() => {}), 2000);
+    restore();
+  }
+
+  window.addEventListener('unhandledrejection', event => { if (event.reason?.told) event.preventDefault(); });
+
+  return { h, on, emit, call, toast, open, show, go, focus, refresh, blank, stop, undo: takeBack, part, connect, cards, card, state, parts,
+    lanes: () => JSON.stringify(state.view?.lanes || []),
+    how: values => { state.how = values; },
+    asking: () => { const [models, replies, temperature, max_tokens, seed, system] = state.how; return { models, replies, temperature, max_tokens, seed, system }; },
+    trigger: (name, data) => bridge.trigger(name, data) };
+})();

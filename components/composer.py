@@ -1,0 +1,50 @@
+"""The composer: the message with its pictures, the models to ask, and how to sample. Builds widgets, nothing else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gradio as gr
+
+
+class Composer(NamedTuple):
+    """Widgets of the composer; ``lanes`` is filled by the page with the paths that are shown, as JSON."""
+
+    lanes: gr.Textbox
+    box: gr.MultimodalTextbox
+    models: gr.Dropdown
+    replies: gr.Slider
+    temperature: gr.Slider
+    max_tokens: gr.Slider
+    seed: gr.Number
+    system: gr.Textbox
+    stop: gr.Button
+
+    @property
+    def settings(self) -> list[gr.components.Component]:
+        """What decides how to ask, in the order of ``studio.api.how_to_ask``."""
+        return [self.models, self.replies, self.temperature, self.max_tokens, self.seed, self.system]
+
+
+def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer:
+    """Build the composer with the models that can be asked and those chosen at first."""
+    with gr.Column(elem_id="composer"):
+        lanes = gr.Textbox(visible=False)
+        gr.HTML('<div id="lane-note"></div>', elem_id="lane-note-place")
+        with gr.Row(elem_id="composer-row"):
+            box = gr.MultimodalTextbox(
+                placeholder="Ask a question. Paste or drop pictures. Enter sends, Shift+Enter makes a new line.",
+                file_types=[".png", ".jpg", ".jpeg", ".webp", ".gif"], file_count="multiple", show_label=False, label="Message",
+                lines=1, max_lines=8, max_plain_text_length=250_000, submit_btn=True, elem_id="message",
+            )  # fmt: skip
+            stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=0, min_width=64)
+        with gr.Row(elem_id="ask-row"):
+            picked = gr.Dropdown(models, value=chosen, multiselect=True, label="Models", elem_id="models", scale=3, min_width=200)
+            replies = gr.Slider(1, max_replies, 1, step=1, label="Replies of each", elem_id="replies", scale=1, min_width=120)
+        with gr.Accordion("Sampling and system prompt", open=False, elem_id="sampling"):
+            with gr.Row():
+                temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature", min_width=120)
+                max_tokens = gr.Slider(1, 4096, 512, step=1, label="Longest reply (tokens)", min_width=120)
+                seed = gr.Number(None, label="Seed", info="Empty: a new one each time", precision=0, minimum=0, min_width=120)
+            system = gr.Textbox(label="System prompt", lines=2, placeholder="None", max_lines=6)
+    return Composer(lanes, box, picked, replies, temperature, max_tokens, seed, system, stop)

@@ -1,0 +1,44 @@
+"""The data screen: import, export, and what there is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gradio as gr
+
+
+class Data(NamedTuple):
+    """Widgets of the data screen."""
+
+    upload: gr.File
+    path: gr.Textbox
+    images: gr.Textbox
+    skip_bad: gr.Checkbox
+    load: gr.Button
+    imported: gr.Markdown
+    save: gr.Button
+    saved: gr.DownloadButton
+    counts: gr.Dataframe
+
+
+def data(counts: list[list[str | int]]) -> Data:
+    """Build the screen; ``counts`` are rows of what and how many."""
+    with gr.Column(elem_classes="page"):
+        gr.Markdown("## Import\nDialogues of this studio (`.zip`, `.jsonl`), of the InterMT web examples, or rows of InterMT-Bench. "
+                    "Importing the same file twice adds nothing.")  # fmt: skip
+        with gr.Row():
+            upload = gr.File(label="A file", file_count="single", file_types=[".json", ".jsonl", ".zip"], height=130)
+            with gr.Column():
+                path = gr.Textbox(label="Or a file or folder on this computer", placeholder="/home/me/intermt_examples")
+                images = gr.Textbox(label="Folder with the pictures, if they are apart", placeholder="Fills in pictures that were missing, too")
+        with gr.Row():
+            skip_bad = gr.Checkbox(label="Leave out rows that cannot be read, and import the rest", value=False)
+            load = gr.Button("Import", variant="primary", scale=0, min_width=160)
+        imported = gr.Markdown(elem_id="import-report")
+        gr.Markdown("## Export\nEvery tree with its pictures and judgements in one `.zip`, which another studio imports without loss.")
+        with gr.Row():
+            save = gr.Button("Make the file", scale=0, min_width=160)
+            saved = gr.DownloadButton("Download", visible=False, scale=0, min_width=160)
+        gr.Markdown("## What there is")
+        table = gr.Dataframe(counts, headers=["What", "How many"], interactive=False, show_label=False, elem_id="counts")
+    return Data(upload, path, images, skip_bad, load, imported, save, saved, table)

@@ -1,0 +1,104 @@
+"""What a page may call: names, checked arguments, plain dicts back. The screen's one door to the actions and views.
+
+Every call is ``handle(studio, name, data)``; what the person can mend comes back as ``{"error": one line}``, never as an exception.
+Ids that come from a browser are untrusted: each is looked up before use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from backends import BackendError, Options
+from studio import StudioError, actions, views
+from studio.actions import Ask, Studio, Undo
+
+Call = Callable[[Studio, dict[str, Any]], dict[str, Any]]
+
+
+def handle(studio: Studio, name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Carry out one call of the page. An unknown name or a malformed argument is an error line too."""
+    try:
+        if name not in CALLS:
+            raise StudioError(f"The page asked for {name!r:.40}, which this studio does not know. Reload the page.")
+        return CALLS[name](studio, data)
+    except (StudioError, BackendError) as error:
+        return {"error": str(error)}
+    except (KeyError, TypeError, AttributeError) as error:
+        # the shape of a request is the browser's word: a wrong one must not look like a crash
+        return {"error": f"The page sent {name!r:.40} without what it needs ({error!r:.80}). Reload the page."}
+
+
+def how_to_ask(models: Any, replies: Any, temperature: Any, max_tokens: Any, seed: Any, system: Any) -> Ask:
+    """The composer's settings as an ``Ask``. Raises StudioError when a number is out of range."""
+    try:
+        options = Options(temperature=float(temperature), max_tokens=int(max_tokens),
+                          seed=None if seed in (None, "") or int(seed) < 0 else int(seed))  # fmt: skip
+        count = int(replies)
+    except (TypeError, ValueError) as error:
+        raise StudioError(f"Replies, temperature, length and seed are numbers ({error}).") from error
+    if not 0 <= options.temperature <= 2 or not 1 <= options.max_tokens <= 32_768:
+        raise StudioError(f"Temperature is 0 to 2 and length 1 to 32,768 tokens; not {options.temperature} and {options.max_tokens}.")
+    return Ask(tuple(str(m) for m in models or ()), count, options, str(system or ""))
+
+
+def _undoable(undo: Undo | None) -> dict[str, Any]:
+    return {"undo": asdict(undo)} if undo else {}
+
+
+def _open(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    return views.opened(studio, data.get("tree"), data.get("node"), [str(lane) for lane in data.get("lanes") or ()])
+
+
+def _rate(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    undo = actions.rate(studio, data["node"], data["dimension"], data["value"])
+    return _undoable(undo) | {"scores": studio.store.scores([data["node"]], studio.config.annotator).get(data["node"], {})}
+
+
+def _say(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    actions.say(studio, data["node"], data["level"], data["kind"], data["text"])
+    return {"saved": True}
+
+
+def _star(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    actions.star(studio, data["node"], bool(data["on"]))
+    return {"saved": True}
+
+
+def _retry(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    return {"replies": actions.retry(studio, data["node"], how_to_ask(**data["how"]))}
+
+
+def _edit(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    return {"replies": actions.edit(studio, data["node"], data["text"], how_to_ask(**data["how"]))}
+
+
+def _undo(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    actions.undo(studio, data["act"], data["args"])
+    return {"saved": True}
+
+
+def _poll(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    """Whether anything was written since ``seen``: how a second tab notices the first."""
+    tree = data.get("tree")
+    return {"seen": studio.store.stamp(), "growing": [r.node_id for r in studio.live.growing(tree)] if tree else []}
+
+
+CALLS: dict[str, Call] = {
+    "open": _open,
+    "outline": lambda studio, data: views.outline(studio, data["tree"]),
+    "trees": lambda studio, data: views.trees(studio, str(data.get("words") or ""), bool(data.get("removed"))),
+    "inspect": lambda studio, data: views.inspected(studio, data["node"]),
+    "rate": _rate,
+    "say": _say,
+    "star": _star,
+    "prune": lambda studio, data: _undoable(actions.prune(studio, data["node"])),
+    "restore": lambda studio, data: _undoable(actions.restore(studio, data["node"])),
+    "rename": lambda studio, data: _undoable(actions.rename(studio, data["tree"], str(data["title"]))),
+    "retry": _retry,
+    "edit": _edit,
+    "stop": lambda studio, data: {"stopped": actions.stop(studio, [str(n) for n in data["nodes"]])},
+    "undo": _undo,
+    "poll": _poll,
+}

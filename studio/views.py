@@ -1,0 +1,161 @@
+"""What the screens show, as plain dicts ready for JSON: cards of the current path, the map, the list, what was sent.
+
+Reads the store, writes nothing. All text that reaches a page as HTML has been through ``studio.markdown``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from studio import StudioError, markdown
+from studio.actions import Studio, sent
+from studio.live import Growing
+from studio.tree import Node, Part
+
+LOCAL = ("L1", "L2", "L3", "L4")
+MAX_LANES = 8
+render = functools.lru_cache(maxsize=1024)(markdown.render)  # finished texts are drawn again at every visit
+
+
+def opened(studio: Studio, tree: str | None = None, node: str | None = None, lanes: Sequence[str] = ()) -> dict[str, Any]:
+    """The view of a tree, of the newest branch through a node, or of exactly these lanes (paths side by side).
+
+    Raises:
+        StudioError: no such tree or message, lanes of different trees, or more than ``MAX_LANES``.
+    """
+    if len(lanes) > MAX_LANES:
+        raise StudioError(f"{len(lanes)} lanes do not fit side by side; at most {MAX_LANES} can be shown.")
+    if not lanes and not node and tree:
+        roots = [r["id"] for r in studio.store.outline(tree) if not r["parent_id"]]
+        if not roots:
+            return empty() | {"tree": tree, "title": studio.store.tree(tree).title}
+        alive = [r for r in roots if not studio.store.node(r).pruned_at]
+        node = max(alive or roots)
+        lanes = [studio.store.leaf(node)]
+        node = lanes[0]
+    elif not lanes and node:
+        lanes = [studio.store.leaf(node)]
+    paths = [studio.store.path(lane) for lane in dict.fromkeys(lanes)]
+    if not paths:
+        return empty()
+    tree_ids = {path[0].tree_id for path in paths}
+    if len(tree_ids) > 1:
+        raise StudioError("Lanes side by side must belong to one tree.")
+    return _view(studio, paths, node if node and any(n.id == node for p in paths for n in p) else lanes[0])
+
+
+def empty() -> dict[str, Any]:
+    """The view of a dialogue that has no message yet."""
+    return {"tree": None, "title": "", "focus": None, "lanes": [], "shared": [], "columns": [], "growing": []}
+
+
+def _view(studio: Studio, paths: list[list[Node]], focus: str) -> dict[str, Any]:
+    shared = 0
+    if len(paths) > 1:
+        while all(len(p) > shared and p[shared].id == paths[0][shared].id for p in paths):
+            shared += 1
+    else:
+        shared = len(paths[0])
+    every = list({n.id: n for p in paths for n in p}.values())
+    cards = {c["id"]: c for c in _cards(studio, every)}
+    ends = {p[-1].id for p in paths}
+    for path in paths:
+        for i, n in enumerate(path):
+            cards[n.id] |= {"turn": i // 2 + 1, "end": n.id in ends, "hidden": any(a.pruned_at for a in path[: i + 1])}
+    return {
+        "tree": paths[0][0].tree_id,
+        "title": studio.store.title(paths[0][0].tree_id),
+        "focus": focus,
+        "lanes": [p[-1].id for p in paths],
+        "shared": [cards[n.id] for n in paths[0][:shared]],
+        "columns": [[cards[n.id] for n in p[shared:]] for p in paths] if len(paths) > 1 else [],
+        "growing": [r.node_id for r in studio.live.growing(paths[0][0].tree_id)],
+    }
+
+
+def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
+    ids = [n.id for n in nodes]
+    who = studio.config.annotator
+    siblings = studio.store.siblings(nodes)
+    scores, others = studio.store.scores(ids, who), studio.store.others(ids, who)
+    feedback = studio.store.feedback(ids, who)
+    images = studio.store.images([p.image_sha256 for n in nodes for p in n.parts if p.image_sha256])
+    return [
+        {
+            "id": n.id, "role": n.role, "text": n.text, "parts": [_part(studio, p, images) for p in n.parts],
+            "siblings": siblings[n.id][:64], "position": siblings[n.id].index(n.id) + 1, "of": len(siblings[n.id]),
+            "model": n.model, "status": n.status, "error": n.error, "starred": n.starred, "pruned": bool(n.pruned_at),
+            "tokens": n.completion_tokens, "prompt_tokens": n.prompt_tokens, "first_token_ms": n.first_token_ms,
+            "latency_ms": n.latency_ms, "created_at": n.created_at, "scores": scores.get(n.id, {}),
+            "others": others.get(n.id, []),
+            "feedback": {f"{level}-{kind}": text for (level, kind), text in feedback.get(n.id, {}).items()},
+        }
+        for n in nodes
+    ]  # fmt: skip
+
+
+def _part(studio: Studio, part: Part, images: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    if part.kind == "text":
+        return {"kind": "text", "html": render(part.text)}
+    row = images.get(part.image_sha256 or "")
+    shown = {"kind": "image", "caption": part.caption, "missing": row is None, "reference": part.text}
+    if row:
+        shown |= {"url": f"/media/{row['sha256']}", "thumb": f"/thumb/{row['sha256']}", "width": row["width"],
+                  "height": row["height"], "origin": row["origin"]}  # fmt: skip
+    return shown
+
+
+def growing(run: Growing) -> dict[str, Any]:
+    """One reply on its way: only what changes while it grows."""
+    return {"id": run.node_id, "html": markdown.render(run.text) if run.text else "", "phase": run.phase, "error": run.error,
+            "tokens": run.tokens, "first_token_ms": run.first_token_ms, "latency_ms": run.latency_ms}  # fmt: skip
+
+
+def outline(studio: Studio, tree: str) -> dict[str, Any]:
+    """Every node of a tree for the map, parents before children: see ``assets/treemap.js`` for the fields."""
+    rows = studio.store.outline(tree)
+    children: dict[str | None, list[dict[str, Any]]] = {}
+    for r in rows:
+        children.setdefault(r["parent_id"], []).append(r)
+    nodes, pending = [], [(r, False) for r in reversed(children.get(None, []))]
+    while pending:
+        r, above = pending.pop()
+        pruned = above or bool(r["pruned_at"])
+        nodes.append({
+            "id": r["id"], "parent": r["parent_id"], "role": r["role"], "label": r["label"] or "", "score": None,
+            "coverage": r["rated"] / len(LOCAL) if r["role"] == "assistant" else None, "starred": bool(r["starred"]),
+            "pruned": pruned, "status": r["status"], "thumb": f"/thumb/{r['image']}" if r["image"] else None,
+            "model": r["model"],
+        })  # fmt: skip
+        pending.extend((c, pruned) for c in reversed(children.get(r["id"], [])))
+    return {"tree_id": tree, "nodes": nodes}
+
+
+def trees(studio: Studio, words: str = "", removed: bool = False) -> dict[str, Any]:
+    """The list of dialogues, or with ``words`` what was found on any branch."""
+    if words.strip():
+        hits = studio.store.search(words)
+        return {"hits": [{k: getattr(h, k) for k in h.__dataclass_fields__} for h in hits], "words": words}
+    rows = studio.store.trees(removed)
+    return {"trees": [{k: getattr(t, k) for k in t.__dataclass_fields__} for t in rows], "removed": removed}
+
+
+def inspected(studio: Studio, node_id: str) -> dict[str, Any]:
+    """Everything known of one message: its row, what was sent for it, its pictures, every judgement ever made of it."""
+    node = studio.store.node(node_id)
+    hashes = [p.image_sha256 for p in node.parts if p.image_sha256]
+    facts = {
+        "Made by": node.model or ("you" if node.role == "user" else "unknown"), "Backend": node.backend, "Status": node.status,
+        "Created": node.created_at, "Prompt tokens": node.prompt_tokens, "Reply tokens": node.completion_tokens,
+        "First token": node.first_token_ms and f"{node.first_token_ms:.0f} ms",
+        "Whole reply": node.latency_ms and f"{node.latency_ms / 1000:.2f} s", "Pruned": node.pruned_at, "Id": node.id,
+    }  # fmt: skip
+    return {
+        "id": node.id,
+        "facts": [[k, v] for k, v in facts.items() if v not in (None, "")],
+        "sent": sent(studio, node_id),
+        "images": list(studio.store.images(hashes).values()),
+        "history": studio.store.history(node_id),
+    }
