@@ -82,11 +82,11 @@ class Builtin:
             _check_file(self.path)
             import llama_cpp
 
-            logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL + 1)  # llama.cpp tells of every aborted read
             try:
                 self._llm = llama_cpp.Llama(str(self.path), n_ctx=self.n_ctx, n_threads=self.n_threads, verbose=False)
             except (ValueError, RuntimeError, OSError) as error:
                 raise BackendError(f"llama.cpp cannot load {self.path.name}: {error}. Download the file again, or lower n_ctx.") from error
+            logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL + 1)  # llama.cpp tells of every aborted read
             self.capabilities = Capabilities(token_counts=True, context_length=self._llm.n_ctx())
             # llama.cpp asks this function after every step whether to give up. strlen reads our flag (0: length 0, go on;
             # 1: length 1, stop) without entering Python, which would cost a tenth of the speed.
