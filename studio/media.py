@@ -79,6 +79,21 @@ class Media:
             write_whole(path, data)
         return Stored(digest, MIMES[extension], width, height, len(data), path)
 
+    def add_verbatim(self, data: bytes, sha256: str) -> None:
+        """Store a file that another studio had stored, byte for byte.
+
+        Raises:
+            StudioError: its content is not what its hash says, or it is no picture that ``add`` would take.
+        """
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise StudioError(f"The picture {sha256[:12]} is damaged: its content is not what its hash says. Get the file again.")
+        with _reading(f"The picture {sha256[:12]}"), Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise StudioError(f"The picture {sha256[:12]} has over {MAX_PIXELS // 10**6} megapixels.")
+            picture.load()
+            extension = EXTENSIONS[picture.format or ""]
+        write_whole(self.folder / sha256[:2] / f"{sha256}.{extension}", data)
+
     def path(self, sha256: str) -> Path | None:
         """Where an image is, or None: no such file, or not a hash at all (so no path from outside reaches the disk)."""
         if not HASH.fullmatch(sha256):

@@ -73,8 +73,7 @@ def web_app(studio: Studio) -> FastAPI:
     return app
 
 
-def serve(config: Config, open_browser: bool = True, demo: bool = False, allow_remote: bool = False,
-          password: str | None = None) -> None:  # fmt: skip
+def serve(config: Config, open_browser: bool = True, allow_remote: bool = False, password: str | None = None) -> None:
     """Open the studio and serve it until Ctrl+C.
 
     Raises:

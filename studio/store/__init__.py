@@ -1,6 +1,6 @@
 """The store: trees, nodes, images and judgements in ``HOME/studio.db``. Only this package and the migrations contain SQL.
 
-``Store(home)`` is the whole interface; its parts are ``connection``, ``trees``, ``judgements`` and ``images``.
+``Store(home)`` is the whole interface; its parts are ``connection``, ``trees``, ``judgements``, ``images`` and ``transfer``.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from studio.store.connection import Connection, new_id, now
 from studio.store.images import Images
 from studio.store.judgements import Judgements
+from studio.store.transfer import Transfer
 from studio.store.trees import Hit, Trees, TreeRow
 
 __all__ = ["Hit", "Store", "TreeRow", "new_id", "now"]
 
 
-class Store(Trees, Judgements, Images, Connection):
+class Store(Trees, Judgements, Images, Transfer, Connection):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""

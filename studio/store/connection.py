@@ -164,4 +164,6 @@ class Connection:
             return f"{self.file} is damaged or no database ({said}). Copies are in {self.home / 'backups'}."
         if "locked" in said:
             return f"{self.file} is being written by another program for over {BUSY_TIMEOUT_MS // 1000} s. Close it and try again."
+        if "FOREIGN KEY" in said:
+            return "Something refers to a message or picture that is not there, so nothing of it was saved. Is the file whole?"
         return f"The database refused this: {said}. Nothing was saved."

@@ -1,0 +1,167 @@
+"""The command line: serve, import, export, doctor. Imports what a command needs when it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from studio import StudioError, __version__
+from studio.config import home_folder, load
+
+COMMANDS = ("serve", "import", "export", "doctor")
+Answer = dict[str, Any]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. Returns 0, 1 with one line for what the person can fix, or 130 after Ctrl+C; 2 for wrong usage (argparse)."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or (given[0] not in COMMANDS and given[0] not in ("-h", "--help", "--version")):
+        given = ["serve", *given]  # plain `intermt-studio --port 8000` opens the studio
+    args = parser().parse_args(given)
+    try:
+        answer, code = args.run(args)
+    except StudioError as error:
+        if args.json:
+            print(json.dumps({"error": str(error)}))
+        else:
+            print(f"intermt-studio: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("intermt-studio: stopped; what was finished before stays.", file=sys.stderr)
+        return 130
+    if args.json and answer is not None:
+        print(json.dumps(answer, ensure_ascii=False))
+    return int(code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--home", type=Path, help="folder with the database, pictures and settings (or INTERMT_STUDIO_HOME)")
+    shared.add_argument("--json", action="store_true", help="one JSON object on standard output, progress on standard error")
+    top = argparse.ArgumentParser(prog="intermt-studio", description="Chat, branch, rate: multimodal dialogues as trees, kept on this computer.")
+    top.add_argument("--version", action="version", version=f"intermt-studio {__version__}")
+    commands = top.add_subparsers(title="commands", required=True)
+    _serve_options(_command(commands, "serve", _serve, "open the studio in the browser (the default)", shared))
+
+    read = _command(commands, "import", _import, "bring dialogues in; twice adds nothing", shared)
+    read.add_argument("path", type=Path, help="a file, or a folder of them")
+    read.add_argument("--format", default="auto", choices=("auto", "intermt-bench", "intermt-web", "studio"))
+    read.add_argument("--images", type=Path, help="folder with pictures that the file refers to; fills in missing ones too")
+    read.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be read, and import the rest")
+
+    write = _command(commands, "export", _export, "write trees, pictures and judgements to a file that another studio reads", shared)
+    write.add_argument("out", type=Path, help="a .zip, or a folder to make")
+    write.add_argument("--format", default="studio", choices=("studio",))
+    write.add_argument("--force", action="store_true", help="replace what is there")
+
+    _command(commands, "doctor", _doctor, "say what works here and what to do about the rest", shared)
+    return top
+
+
+def _command(commands: Any, name: str, run: Callable[..., Any], about: str, shared: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, parents=[shared], help=about, description=about)
+    made.set_defaults(run=run)
+    return made
+
+
+def _serve_options(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("--port", type=int, help="7860 if free; 0 takes any free one")
+    serve.add_argument("--host", help="127.0.0.1: this computer only")
+    serve.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    serve.add_argument("--demo", action="store_true", help="use a temporary folder with a demo dialogue; nothing is kept")
+    serve.add_argument("--allow-remote", action="store_true", help="let other computers in; needs --password-env")
+    serve.add_argument("--password-env", metavar="NAME", help="environment variable with the password for --allow-remote")
+
+
+def _serve(args: argparse.Namespace) -> tuple[Answer | None, int]:
+    from studio.server import serve
+
+    password = os.environ.get(args.password_env) if args.password_env else None
+    flags = {"port": args.port, "host": args.host}
+    if not args.demo:
+        serve(load(home_folder(args.home), **flags), not args.no_browser, args.allow_remote, password)
+        return None, 0
+    with tempfile.TemporaryDirectory(prefix="intermt-studio-demo-", ignore_cleanup_errors=True) as folder:
+        from studio.demo import fill
+
+        fill(Path(folder))
+        serve(load(Path(folder), **flags), not args.no_browser, args.allow_remote, password)
+    return None, 0
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A progress bar with an estimate on standard error; plain lines where that is no terminal."""
+
+    bars: dict[str, Any]
+
+    def __call__(self, done: int, total: int | None, what: str) -> None:
+        from tqdm import tqdm
+
+        bar = self.bars.get(what) or self.bars.setdefault(
+            what, tqdm(total=total, unit=f" {what}", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 5, leave=False)
+        )
+        bar.update(done - bar.n)
+        if total and done >= total:
+            bar.close()
+            del self.bars[what]
+
+
+def _import(args: argparse.Namespace) -> tuple[Answer, int]:
+    from studio import exchange
+    from studio.media import Media
+    from studio.store import Store
+
+    store = Store(home_folder(args.home))
+    try:
+        report = exchange.import_path(store, Media(store.home), args.path, args.format, args.images, args.skip_bad, Bar({}))
+    finally:
+        store.close()
+    return _told(args, report)
+
+
+def _export(args: argparse.Namespace) -> tuple[Answer, int]:
+    from studio import exchange
+    from studio.media import Media
+    from studio.store import Store
+
+    store = Store(home_folder(args.home))
+    try:
+        report = exchange.export_studio(store, Media(store.home), args.out, progress=Bar({}), force=args.force)
+    finally:
+        store.close()
+    if not args.json:
+        print(f"{report.trees} trees, {report.nodes} messages, {report.images} pictures and {report.scores} scores are in {args.out}.")
+    return asdict(report), 0
+
+
+def _told(args: argparse.Namespace, report: Any) -> tuple[Answer, int]:
+    if not args.json:
+        print(report.sentence())
+        for line in report.skipped:
+            print(f"left out: {line}", file=sys.stderr)
+    return asdict(report), 0
+
+
+def _doctor(args: argparse.Namespace) -> tuple[Answer, int]:
+    from studio import doctor
+
+    findings = doctor.inspect(home_folder(args.home))
+    if not args.json:
+        for f in findings:
+            print(f"{f.state:8}{f.area:24}{f.text}")
+            if f.next_step:
+                print(f"{'':32}-> {f.next_step}")
+    return {"findings": [asdict(f) for f in findings]}, int(any(f.state == "missing" for f in findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

