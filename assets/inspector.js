@@ -22,11 +22,11 @@
     const data = await call('inspect', { node: id });
     if (state.focus !== id) return;
     shown = id;
-    root.replaceChildren(
+    root.replaceChildren(...[
       h('table.facts', {}, ...data.facts.map(([name, value]) => h('tr', {}, h('th', {}, name), h('td', {}, String(value))))),
       fold('What was sent', data.sent.messages && sent(data.sent)),
       fold(`Pictures (${data.images.length})`, data.images.length && h('div', {}, ...data.images.map(picture))),
-      fold('Judgements and their history', data.history.length && history(data.history), true));
+      fold('Judgements and their history', data.history.length && history(data.history), true)].filter(Boolean));
   }
 
   const fold = (title, content, open = false) => content ? h('details', { open }, h('summary', {}, title), content) : null;

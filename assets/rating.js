@@ -37,6 +37,7 @@ window.studioRating = (() => {
     if (!dimension || !dimension.values.includes(value)) return false;
     cursors.set(card.id, at + 1);
     rate(card, dimension.code, value);
+    document.querySelector(`[data-rate="${card.id}"] [data-code="${dimension.code}"]`)?.scrollIntoView({ block: 'nearest' });
     return true;
   }
 

@@ -18,7 +18,8 @@
       onkeydown: event => { if (event.key === 'Escape') { input.value = ''; load(); input.blur(); } } });
     list = h('div.tree-list', { role: 'list' });
     root.replaceChildren(
-      h('button.primary.new', { title: 'New dialogue (N)', onclick: fresh }, '+ New dialogue'), input, list,
+      h('div.side-head', {}, h('button.primary.new', { title: 'New dialogue (N)', onclick: fresh }, '+ New dialogue'),
+        h('button', { title: 'Import dialogues', onclick: () => [...document.querySelectorAll('[role=tab]')].find(t => t.textContent.trim() === 'Data')?.click() }, 'Import')), input, list,
       h('div.side-foot', {}, h('label', {}, h('input', { type: 'checkbox', onchange: event => { removed = event.target.checked; load(); } }), ' Removed dialogues')));
   }
 

@@ -38,7 +38,7 @@ window.studioTreeMap = (element, { onSelect = () => {} } = {}) => {
     stats.layouts++;
     const now = placed.at.get(view.focus);
     if (!centre && before && now) { left = now.x - before.x / scale; top = now.y - before.y / scale; }  // the focus stays where it was
-    else if (nodes.length) { top = -Y * .7; left = (placed.at.get(nodes[0].id)?.x || 0) - width / 2 / scale; }
+    else if (nodes.length) { top = -Y * 1.1; left = (placed.at.get(nodes[0].id)?.x || 0) - width / 2 / scale; }
     setView(view, centre);
   }
 
@@ -55,7 +55,7 @@ window.studioTreeMap = (element, { onSelect = () => {} } = {}) => {
     for (let p = at.parent; p; p = p.parent) if (folded.has(p.id)) { folded.delete(p.id); return relayout(); }
     const edge = 40, s = toScreen(at);
     if (force || s.x < edge || s.x > width - edge) left = at.x - width / 2 / scale;
-    if (force || s.y < edge || s.y > height - edge) top = Math.max(-Y * .7, at.y - height * .6 / scale);
+    if (force || s.y < edge || s.y > height - edge) top = Math.max(-Y * 1.1, at.y - height * .6 / scale);
   }
 
   function label(at) {

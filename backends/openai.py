@@ -1,226 +1,269 @@
 """Any server with the OpenAI chat interface: OpenAI, vLLM, SGLang, Ollama, LM Studio, llama.cpp, OpenRouter.
 
-Holds the name of the environment variable with the key, never the key; sends it to the configured origin only, follows no
-redirect, and keeps it out of every message.
+Owns the request and its connection. Holds the name of the environment variable with the key, never the key: that goes
+to the configured origin only, follows no redirect, and stays out of every message.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
+import json
 import os
-import socket
+import re
 import threading
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import AsyncGenerator, Awaitable, Iterator
+from typing import Any, TypeVar
 
+from backends.addresses import check_url, is_loopback
 from backends.base import BackendError, Capabilities, Content, Delta, Image, Message, Options
+from backends.failures import Failures
 
 POLL_S = 0.05  # how soon a set stop is seen while the server is silent
+CONNECT_S = 10.0
 NO_KEY = "none"  # local servers want the header, not what is in it
+SETTINGS = ("model", "base_url", "key_env", "timeout_s", "images")
+# nothing else leaves: the openai package would add what it finds in the environment, and a description of the machine
+HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent"}
+T = TypeVar("T")
 
 
 class OpenAIChat:
-    """One model on one server."""
+    """One model on one server. Safe to stream from several threads: each reply has its own connection."""
 
     def __init__(self, model: str, base_url: str, key_env: str | None, timeout_s: float, images: bool) -> None:
-        self.model, self.base_url, self.key_env, self.timeout_s, self.images = model, base_url, key_env, timeout_s, images
+        self.model, self.base_url, self.key_env = model, base_url, key_env
+        self.timeout_s, self.images = timeout_s, images
+        self._failures = Failures(base_url, model, key_env, CONNECT_S, timeout_s)
         self.capabilities = Capabilities(images_in=images, parallel=True, token_counts=True)
 
     def stream(self, messages: list[Message], options: Options, stop: threading.Event) -> Iterator[Delta]:
-        """Yield the reply as the server sends it; a set ``stop`` closes the connection within 0.1 s, also before the first byte.
+        """Yield the reply as the server sends it; a set ``stop`` closes the connection within 0.1 s.
 
         Raises:
-            BackendError: no connection, no time, no key, no such model, too many requests, too long, or cut in the middle.
+            BackendError: no connection, no time, no key, no such model, too many requests, too long, or cut off. What
+                came until then has been yielded.
         """
+        # a loop of our own: only a coroutine that waits for a socket can be called off at once, a thread cannot
         loop = asyncio.new_event_loop()
         deltas = self._deltas(messages, options)
         try:
-            while True:
-                step = loop.create_task(anext(deltas, None))
-                while not step.done():
-                    loop.run_until_complete(asyncio.wait({step}, timeout=POLL_S))
-                    if stop.is_set() and not step.done():
-                        step.cancel()
-                        loop.run_until_complete(asyncio.wait({step}))
-                        return
-                delta = step.result()
-                if delta is None or stop.is_set():
-                    return
+            while (delta := _unless_stopped(loop, anext(deltas, None), stop)) is not None:
                 yield delta
-        finally:
+        finally:  # also when the caller closes the generator early
             loop.run_until_complete(deltas.aclose())
-            loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
     def models(self) -> list[str]:
         """Names of the models that the server offers. Raises BackendError as ``stream`` does."""
+        import openai
 
         async def ask() -> list[str]:
             async with self._client() as client:
-                return [m.id async for m in client.models.list()]
+                try:
+                    return await _offered(client)
+                except (openai.OpenAIError, ValueError) as error:
+                    raise self._failures.explain(error, self._key(), None) from error
 
+        return asyncio.run(ask())
+
+    # ---- the request
+
+    async def _deltas(self, messages: list[Message], options: Options) -> AsyncGenerator[Delta, None]:
         import openai
 
-        try:
-            return asyncio.run(ask())
-        except openai.OpenAIError as error:
-            raise self._explain(error, 0) from error
-
-    # ---- inside
-
-    async def _deltas(self, messages: list[Message], options: Options) -> AsyncIterator[Delta]:
-        import httpx
-        import openai
-
-        sent = [{"role": m.role, "content": [_part(c) for c in m.content] if self._has_images(m) else m.as_text()} for m in messages]
-        arrived = 0
+        arrived, finish, usage = None, None, None  # arrived: characters of the reply, None before its stream began
         async with self._client() as client:
             try:
-                finish, usage = None, None
-                async with await self._begin(client, sent, options) as chunks:
+                async with await self._begin(client, self._sent(messages), options) as chunks:
+                    _check_stream(chunks.response)
+                    arrived = 0
                     async for chunk in chunks:
-                        usage = getattr(chunk, "usage", None) or usage
-                        choice = chunk.choices[0] if chunk.choices else None
-                        if choice is None:
-                            continue
-                        finish = choice.finish_reason or finish
-                        if choice.delta.content:
-                            arrived += len(choice.delta.content)
-                            yield Delta(choice.delta.content)
-                if finish is None:
-                    raise BackendError(self._cut(arrived))
-            except (openai.OpenAIError, httpx.HTTPError, ValueError) as error:
-                raise await self._explained(client, error, arrived) from error
-            yield Delta(finish="length" if finish == "length" else "stop", prompt_tokens=getattr(usage, "prompt_tokens", None),
-                        completion_tokens=getattr(usage, "completion_tokens", None))  # fmt: skip
+                        text, ended = _read(chunk)
+                        finish, usage = ended or finish, getattr(chunk, "usage", None) or usage
+                        if text:
+                            arrived += len(text)
+                            yield Delta(text)
+            except (openai.OpenAIError, ValueError) as error:
+                raise await self._explain(client, error, arrived) from error
+        if finish is None:
+            raise self._failures.cut(arrived or 0)
+        yield Delta(
+            finish="length" if finish == "length" else "stop",
+            prompt_tokens=getattr(usage, "prompt_tokens", None),
+            completion_tokens=getattr(usage, "completion_tokens", None),
+        )
 
-    async def _begin(self, client: Any, sent: list[Any], options: Options) -> Any:
+    async def _begin(self, client: Any, sent: list[dict[str, Any]], options: Options) -> Any:
         """Start the stream; once more without what a server of another age does not know."""
         import openai
 
-        wanted: dict[str, Any] = {"model": self.model, "messages": sent, "stream": True, "temperature": options.temperature,
-                                  "top_p": options.top_p, "max_tokens": options.max_tokens,
-                                  "stream_options": {"include_usage": True}}  # fmt: skip
+        wanted: dict[str, Any] = {
+            "model": self.model,
+            "messages": sent,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "max_tokens": options.max_tokens,
+        }
         if options.seed is not None:
             wanted["seed"] = options.seed
-        for _ in range(3):
+        while True:
             try:
                 return await client.chat.completions.create(**wanted)
-            except openai.BadRequestError as error:
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if "max_completion_tokens" in str(error) and "max_tokens" in wanted:
                     wanted["max_completion_tokens"] = wanted.pop("max_tokens")
                 elif "stream_options" in str(error) and "stream_options" in wanted:
                     del wanted["stream_options"]
                 else:
                     raise
-        raise BackendError(f"{self.base_url} refuses every form of the request for {self.model!r}. Is it a chat model?")
+
+    def _sent(self, messages: list[Message]) -> list[dict[str, Any]]:
+        """The messages in the server's form. It takes images from users only: a reply's go with the next question."""
+        sent: list[dict[str, Any]] = []
+        waiting: list[dict[str, Any]] = []
+        for message in messages:
+            parts = [_part(c, self.images) for c in message.content]
+            images = [p for p in parts if p["type"] == "image_url"]
+            content: str | list[dict[str, Any]] = message.as_text()
+            if message.role != "user":
+                waiting += images
+            elif waiting or images:
+                content, waiting = [*waiting, *parts], []
+            sent.append({"role": message.role, "content": content})
+        return sent
 
     def _client(self) -> Any:
-        import httpx
         import openai
 
-        timeout = httpx.Timeout(self.timeout_s, connect=10.0)
-        plain = httpx.AsyncClient(follow_redirects=False, timeout=timeout)  # a redirect would carry the key elsewhere
-        return openai.AsyncOpenAI(base_url=self.base_url, api_key=self._key(), max_retries=1, http_client=plain, timeout=timeout)
+        key = self._key() or NO_KEY
 
-    def _key(self) -> str:
-        return (os.environ.get(self.key_env) if self.key_env else None) or NO_KEY
+        async def only_ours(request: Any) -> None:
+            for name in set(request.headers) - HEADERS:
+                del request.headers[name]
+            request.headers["authorization"] = f"Bearer {key}"
 
-    def _has_images(self, message: Message) -> bool:
-        return self.images and any(isinstance(c, Image) and c.path for c in message.content)
+        timeout = openai.Timeout(self.timeout_s, connect=CONNECT_S)
+        plain = openai.DefaultAsyncHttpxClient(
+            follow_redirects=False,  # one would carry the key elsewhere
+            trust_env=not is_loopback(self.base_url),  # no proxy between this machine and itself
+            event_hooks={"request": [only_ours]},
+            timeout=timeout,
+        )
+        # no retries: they would keep a person waiting unawares, and pay twice for a reply that came too late
+        return openai.AsyncOpenAI(
+            api_key=key, base_url=self.base_url, max_retries=0, timeout=timeout, http_client=plain
+        )
 
-    def _cut(self, arrived: int) -> str:
-        return f"{self.base_url} cut the reply off after {arrived} characters; what came was kept. Retry makes a new reply."
+    def _key(self) -> str | None:
+        key = os.environ.get(self.key_env, "").strip() if self.key_env else ""
+        if not (key.isascii() and key.isprintable()):
+            raise BackendError(f"The key in {self.key_env} has characters that no key has. Set it again, just the key.")
+        return key or None
 
-    async def _explained(self, client: Any, error: Exception, arrived: int) -> BackendError:
+    async def _explain(self, client: Any, error: Exception, arrived: int | None) -> BackendError:
         import openai
 
-        explained = self._explain(error, arrived)
-        if isinstance(error, openai.NotFoundError):
-            try:
-                names = [m.id async for m in client.models.list()]
-            except (openai.OpenAIError, ValueError):
-                return explained
-            if names:
-                return BackendError(f"{explained} It offers: {', '.join(names[:6])}.")
-        return explained
-
-    def _explain(self, error: Exception, arrived: int) -> BackendError:
-        """Every way in which a server fails, as one line without the key."""
-        import openai
-
-        if isinstance(error, openai.APITimeoutError):
-            return BackendError(f"{self.base_url} did not answer within {self.timeout_s:.0f} s. Try again, or raise timeout_s for this model.")
-        if isinstance(error, openai.APIConnectionError):
-            why = self._redacted(str(error.__cause__ or error))
-            return BackendError(f"Cannot reach {self.base_url} ({why}). Is the server running, and is this its base URL?")
-        if isinstance(error, openai.APIStatusError):
-            return BackendError(self._explain_status(error))
-        if arrived:
-            return BackendError(self._cut(arrived))
-        return BackendError(f"{self.base_url} does not answer like an OpenAI server ({self._redacted(str(error))}). Check the base URL.")
-
-    def _explain_status(self, error: Any) -> str:
-        code, said = error.status_code, self._redacted(error.message)
-        if code in (401, 403):
-            variable = self.key_env or "an environment variable, named for this model under Settings"
-            state = "is not set" if self._key() == NO_KEY else "was refused"
-            return f"{self.base_url} wants a key, and the one from {variable} {state}. Set it and start the studio again."
-        if code == 404:
-            return f"{self.base_url} has no model {self.model!r} ({said})."
-        if code == 429:
-            wait = error.response.headers.get("retry-after")
-            return f"{self.base_url} has had too many requests{f'; it asks to wait {wait} s' if wait else ''} ({said}). Retry later."
-        if code in (400, 413) and any(w in said.lower() for w in ("context", "too long", "maximum", "exceed")):
-            return f"The dialogue is too long for {self.model!r} ({said}). Branch from an earlier turn, or shorten the question."
-        if 300 <= code < 400:
-            return f"{self.base_url} points to another address, which is not followed: it would receive the key. Give the final base URL."
-        return f"{self.base_url} refused the request with status {code} ({said})."
-
-    def _redacted(self, text: str) -> str:
-        return " ".join(text.replace(self._key(), "***").split())[:200] if self._key() != NO_KEY else " ".join(text.split())[:200]
+        explained = self._failures.explain(error, self._key(), arrived)
+        if not isinstance(error, openai.NotFoundError):
+            return explained
+        try:
+            names = await _offered(client)
+        except (openai.OpenAIError, ValueError):
+            return BackendError(f"{explained} Check the base URL too: it often ends in /v1.")
+        return BackendError(f"{explained} Choose one that it offers: {', '.join(names[:6]) or 'it names none'}.")
 
 
-def _part(content: Content) -> dict[str, Any]:
+def _check_stream(response: Any) -> None:
+    kind = response.headers.get("content-type", "")
+    if "event-stream" not in kind:
+        raise ValueError(f"it sends {kind or 'something unnamed'}, no stream of events")
+
+
+def _unless_stopped(loop: asyncio.AbstractEventLoop, work: Awaitable[T], stop: threading.Event) -> T | None:
+    """What ``work`` gives, or None soon after ``stop`` is set: it is cancelled then, and its connection closed."""
+
+    async def run() -> T:
+        return await work
+
+    task = loop.create_task(run())
+    while not task.done() and not stop.is_set():
+        loop.run_until_complete(asyncio.wait({task}, timeout=POLL_S))
+    if not task.done():
+        task.cancel()
+        loop.run_until_complete(asyncio.wait({task}))
+    if stop.is_set():
+        task.cancelled() or task.exception()  # looked at, or asyncio complains of an error nobody saw
+        return None
+    return task.result()
+
+
+async def _offered(client: Any) -> list[str]:
+    """Names of the server's models. Raises OpenAIError, or ValueError for an answer of another form."""
+    found = json.loads(await client.get("/models", cast_to=str))  # models.list() stumbles over any other form
+    if not isinstance(found, dict) or not isinstance(found.get("data"), list):
+        raise ValueError("it sends no list of models")
+    return [m["id"] for m in found["data"] if isinstance(m, dict) and isinstance(m.get("id"), str)]
+
+
+def _read(chunk: Any) -> tuple[str, str | None]:
+    """Text and finish reason of a piece; servers leave out, or null, all that this looks at."""
+    choices = getattr(chunk, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        return "", None
+    text = getattr(getattr(choices[0], "delta", None), "content", None)
+    return text if isinstance(text, str) else "", getattr(choices[0], "finish_reason", None)
+
+
+def _part(content: Content, images: bool) -> dict[str, Any]:
     if isinstance(content, str):
         return {"type": "text", "text": content}
-    if content.path is None:
+    data = _read_image(content) if images else None
+    if data is None:
         return {"type": "text", "text": content.as_text()}
-    data = base64.b64encode(content.path.read_bytes()).decode("ascii")
-    return {"type": "image_url", "image_url": {"url": f"data:{content.mime};base64,{data}"}}
+    url = f"data:{content.mime};base64,{base64.b64encode(data).decode('ascii')}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
-def check_url(url: str) -> str:
-    """The base URL without a final slash.
+def _read_image(image: Image) -> bytes | None:
+    try:
+        return image.path.read_bytes() if image.path else None
+    except OSError:  # deleted since: the caption goes instead, as for an image that never had a file
+        return None
+
+
+def list_models(settings: dict[str, Any]) -> list[str]:
+    """Names of the models at ``settings['base_url']``; ``model`` may be missing.
 
     Raises:
-        BackendError: not http(s), or an address that no chat server has: link-local, multicast, unspecified.
+        BackendError: impossible settings, or what the server answers instead.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host or parts.username:
-        raise BackendError(f"{url[:100]!r} is no base URL. It looks like http://127.0.0.1:8000/v1, without a user name.")
-    try:
-        numeric = host if ":" in host else socket.inet_ntoa(socket.inet_aton(host))  # also 2852039166, 0xA9FEA9FE
-        address = ipaddress.ip_address(numeric)
-    except (OSError, ValueError):
-        return url.rstrip("/")
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    if mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified:
-        raise BackendError(f"{url[:100]!r} points at {mapped}, where no chat server is. Use the address of the server itself.")
-    return url.rstrip("/")
+    return create(**{**settings, "model": settings.get("model") or "any"}).models()
 
 
-def create(model: str = "", base_url: str = "https://api.openai.com/v1", key_env: str | None = None,
-           timeout_s: float = 120.0, images: bool = True) -> OpenAIChat:  # fmt: skip
+def create(
+    model: str = "",
+    base_url: str = "https://api.openai.com/v1",
+    key_env: str | None = None,
+    timeout_s: float = 120.0,
+    images: bool = True,
+    **unknown: Any,
+) -> OpenAIChat:
     """A model on a server. ``key_env`` names the variable that holds the key; ``images`` False sends captions instead.
 
+    ``timeout_s``: seconds of silence until it counts as lost. Connects to nothing yet.
+
     Raises:
-        BackendError: no model, or a base URL that cannot be one.
+        BackendError: no model, an unknown or impossible setting, or a base URL that cannot be one.
     """
-    if not model:
-        raise BackendError("A server model needs the name of the model. Add model = \"...\" to its entry in studio.toml.")
-    return OpenAIChat(model, check_url(base_url), key_env, float(timeout_s), bool(images))
+    if unknown:
+        raise BackendError(f"A server model has no setting {', '.join(unknown)}. It knows {', '.join(SETTINGS)}.")
+    if not isinstance(model, str) or not model:
+        raise BackendError('A server model needs the name of the model. Add model = "..." to its entry in studio.toml.')
+    if type(timeout_s) not in (int, float) or not timeout_s > 0:
+        raise BackendError(f"A server model cannot wait timeout_s = {timeout_s!r}. Give seconds, more than 0.")
+    if key_env and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key_env)):
+        raise BackendError("key_env is the name of an environment variable, such as OPENAI_API_KEY, never the key.")
+    return OpenAIChat(model, check_url(base_url), key_env or None, float(timeout_s), bool(images))

@@ -13,7 +13,7 @@ class Composer(NamedTuple):
     lanes: gr.Textbox
     box: gr.MultimodalTextbox
     models: gr.Dropdown
-    replies: gr.Slider
+    replies: gr.Number
     temperature: gr.Slider
     max_tokens: gr.Slider
     seed: gr.Number
@@ -40,7 +40,8 @@ def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer
             stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=0, min_width=64)
         with gr.Row(elem_id="ask-row"):
             picked = gr.Dropdown(models, value=chosen, multiselect=True, label="Models", elem_id="models", scale=3, min_width=200)
-            replies = gr.Slider(1, max_replies, 1, step=1, label="Replies of each", elem_id="replies", scale=1, min_width=120)
+            replies = gr.Number(1, minimum=1, maximum=max_replies, precision=0, label="Replies of each", elem_id="replies", scale=0,
+                                min_width=150)  # fmt: skip
         with gr.Accordion("Sampling and system prompt", open=False, elem_id="sampling"):
             with gr.Row():
                 temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature", min_width=120)

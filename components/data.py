@@ -18,11 +18,11 @@ class Data(NamedTuple):
     imported: gr.Markdown
     save: gr.Button
     saved: gr.DownloadButton
-    counts: gr.Dataframe
+    counts: gr.Markdown
 
 
-def data(counts: list[list[str | int]]) -> Data:
-    """Build the screen; ``counts`` are rows of what and how many."""
+def data(counts: str) -> Data:
+    """Build the screen; ``counts`` is a Markdown table of what there is."""
     with gr.Column(elem_classes="page"):
         gr.Markdown("## Import\nDialogues of this studio (`.zip`, `.jsonl`), of the InterMT web examples, or rows of InterMT-Bench. "
                     "Importing the same file twice adds nothing.")  # fmt: skip
@@ -40,5 +40,5 @@ def data(counts: list[list[str | int]]) -> Data:
             save = gr.Button("Make the file", scale=0, min_width=160)
             saved = gr.DownloadButton("Download", visible=False, scale=0, min_width=160)
         gr.Markdown("## What there is")
-        table = gr.Dataframe(counts, headers=["What", "How many"], interactive=False, show_label=False, elem_id="counts")
+        table = gr.Markdown(counts, elem_id="counts")
     return Data(upload, path, images, skip_bad, load, imported, save, saved, table)

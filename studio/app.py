@@ -27,6 +27,8 @@ from components.settings import Settings, settings
 from studio import StudioError, __version__, actions, api, exchange, views
 from studio.actions import Studio
 
+# our own files rather than Gradio's css parameter, which would confine every rule to its container
+STYLES = "".join(f'<link rel="stylesheet" href="/studio/{name}.css">' for name in ("studio", "treemap"))
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
 
@@ -66,12 +68,12 @@ def build(studio: Studio) -> gr.Blocks:
     return page
 
 
-def mount(app: FastAPI, studio: Studio, css: str, max_upload_bytes: int) -> None:
+def mount(app: FastAPI, studio: Studio, max_upload_bytes: int) -> None:
     """Put the page at ``/`` of a web application, with everything off that talks to others or keeps copies in the browser."""
     theme = gr.themes.Base(primary_hue="indigo", neutral_hue="slate", radius_size="md",
                            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # fmt: skip
     gr.mount_gradio_app(
-        app, build(studio), path="/", theme=theme, css=css, footer_links=[], run_history=False, max_file_size=max_upload_bytes,
+        app, build(studio), path="/", theme=theme, head=STYLES, footer_links=[], run_history=False, max_file_size=max_upload_bytes,
         show_error=True, ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False,
     )  # fmt: skip
 
@@ -158,11 +160,11 @@ def _wire_data(studio: Studio, parts: Parts, ui: Data) -> None:
     ui.save.click(save, outputs=ui.saved, api_visibility="private")
 
 
-def _counts(studio: Studio) -> list[list[str | int]]:
+def _counts(studio: Studio) -> str:
     names = {"trees": "Trees", "nodes": "Questions and replies", "images": "Pictures", "scores": "Scores, changed ones included",
              "comparisons": "Comparisons", "feedback": "Feedback in words"}  # fmt: skip
     found = studio.store.counts()
-    return [[label, found[name]] for name, label in names.items()]
+    return "\n".join(["| | |", "|---|--:|", *(f"| {label} | {found[name]:,} |" for name, label in names.items())])
 
 
 # ---- settings

@@ -69,7 +69,7 @@ def web_app(studio: Studio) -> FastAPI:
             return PlainTextResponse("There is no such picture.", 404)
         return FileResponse(studio.media.thumbnail(sha256, 640), headers=KEEP)
 
-    mount(app, studio, asset("studio.css") + asset("treemap.css"), UPLOAD_CAP)
+    mount(app, studio, UPLOAD_CAP)
     return app
 
 

@@ -101,11 +101,14 @@ class Tree:
             pending.extend(reversed(self.children.get(at, [])))
 
     def leaf(self, node_id: str) -> str:
-        """The end of the newest branch through ``node_id`` that was not pruned."""
+        """Where the dialogue through ``node_id`` ends: at each step the newest child that goes on, else the newest; none pruned."""
         at = node_id
-        while alive := [c for c in self.children.get(at, []) if not self.nodes[c].pruned_at]:
-            at = max(alive)
+        while alive := self._alive(at):
+            at = max(alive, key=lambda child: (bool(self._alive(child)), child))
         return at
+
+    def _alive(self, node_id: str) -> list[str]:
+        return [c for c in self.children.get(node_id, []) if not self.nodes[c].pruned_at]
 
     def dialogues(self) -> list[str]:
         """Ids of the replies at which a dialogue ends: replies without children."""

@@ -23,7 +23,10 @@ SELECT nodes.* FROM up JOIN nodes ON nodes.id = up.id ORDER BY up.height DESC
 LEAF = """
 WITH RECURSIVE down(id) AS (
   SELECT ?
-  UNION ALL SELECT (SELECT max(id) FROM nodes WHERE parent_id = down.id AND pruned_at IS NULL) FROM down WHERE down.id IS NOT NULL
+  UNION ALL SELECT (
+    SELECT c.id FROM nodes c WHERE c.parent_id = down.id AND c.pruned_at IS NULL
+    ORDER BY EXISTS (SELECT 1 FROM nodes g WHERE g.parent_id = c.id AND g.pruned_at IS NULL) DESC, c.id DESC LIMIT 1
+  ) FROM down WHERE down.id IS NOT NULL
 )
 SELECT id FROM down WHERE id IS NOT NULL
 """
@@ -81,7 +84,7 @@ class Trees(Connection):
         return self._nodes(self.rows(PATH, [node_id]), node_id)
 
     def leaf(self, node_id: str) -> str:
-        """The end of the newest branch through ``node_id`` that was not pruned."""
+        """Where the dialogue through ``node_id`` ends: at each step the newest child that goes on, else the newest; none pruned."""
         found = self.rows(LEAF, [node_id])
         return str(found[-1]["id"])
 
