@@ -70,7 +70,7 @@ Answer = Callable[[Handler], None]
 
 
 def status(code: int, body: Any = "", content_type: str = "application/json", **headers: str) -> Answer:
-    """An answer with a status; ``body`` as it is when it is text, as JSON otherwise. ``_`` in header names means ``-``."""
+    """An answer with a status; ``body`` as it is when text, else as JSON. ``_`` in header names means ``-``."""
 
     def answer(handler: Handler) -> None:
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
