@@ -1,4 +1,4 @@
-"""Servers with the OpenAI interface: a real one, and every way in which one can fail."""
+"""Servers with the OpenAI interface: a real one, what is sent to one, and stopping."""
 
 from __future__ import annotations
 
@@ -149,9 +149,9 @@ def test_goes_without_what_an_older_or_newer_server_refuses() -> None:
     last = server.requests[-1].body
     assert last["max_completion_tokens"] == 9
     assert not {"max_tokens", "stream_options"} & set(last)
-    with scripted(newer) as server:  # and goes on doing so
-        with pytest.raises(BackendError, match="refused the request with status 400"):
-            reply(create("m", server.base_url))
+    refused = pytest.raises(BackendError, match="refused the request with status 400")
+    with scripted(newer) as server, refused:  # and goes on doing so
+        reply(create("m", server.base_url))
     assert len(server.requests) == 2
 
 
