@@ -1,234 +1,403 @@
-/* The tree map on a canvas: circles ask, squares answer; colour is the judge's score, a ring is label coverage, the current
-   path is bold, pruned branches are faint. Draws only what is in view. studioTreeMap(element, {onSelect}) -> api. */
+/* The tree map on a canvas: circles ask, squares answer; colour is the judge's score, a ring is label coverage, the
+   current path is bold, pruned branches are faint. Owns drawing, pointer and keys; never changes the tree, never asks for data.
+   window.studioTreeMap(element, {onSelect(id), onHover(id | null)}) -> {setTree, setView, move, zoom, fit, foldToggle,
+   foldOthers, folded, nodeAt, positionOf, resize, stats, destroy}. Needs treemap_layout.js. */
 'use strict';
-window.studioTreeMap = (element, { onSelect = () => {} } = {}) => {
-  const { layout, within, Y } = window.studioTreeLayout;
-  const R = 9, RAMP = ['#00224e', '#35456c', '#666970', '#948e77', '#c8b866', '#fee838'];  // cividis: even for colour-blind eyes
-  const make = (tag, className, props = {}) => Object.assign(document.createElement(tag), { className }, props);
-  const canvas = make('canvas', 'map-canvas', { tabIndex: 0 }), tip = make('div', 'map-tip', { hidden: true });
-  const said = make('div', 'map-said'), none = make('p', 'map-none', { textContent: 'The tree appears here as you chat.' });
-  const tools = make('div', 'map-tools'), legend = make('div', 'map-legend');
-  said.setAttribute('aria-live', 'polite');
-  canvas.setAttribute('role', 'application');
-  for (const [text, title, act] of [['+', 'Closer', () => zoom(1.3)], ['−', 'Further away', () => zoom(1 / 1.3)], ['Fit', 'Show the whole tree', () => fit()], ['Fold', 'Fold branches off the current path, or unfold all', () => foldOthers()]]) {
-    tools.append(make('button', '', { textContent: text, title, ariaLabel: title, onclick: act, type: 'button' }));
-  }
-  element.replaceChildren(canvas, none, tools, legend, said, tip);
+(() => {
+  const { layout, lookUp, indexFrom, Camera, X, Y, DOT } = window.studioTreeLayout;
+  const CIVIDIS = ['#123570', '#3b496c', '#575d6d', '#707173', '#8a8779', '#a59c74', '#c3b369', '#e1cc55', '#fee838'];
+  const COLOURS = { surface: '#fff', ink: '#111827', edge: '#94a3b8', accent: '#4f46e5', danger: '#b42318', ring: '#0f766e' };
+  const TURN = 2 * Math.PI;
 
-  const pen = canvas.getContext('2d');
-  let tree = null, nodes = [], placed = layout([], new Set()), folded = new Set(), view = { focus: null, lanes: [] };
-  let path = new Set(), scale = 1, left = 0, top = 0, width = 0, height = 0, colours = {}, asked = false, timer = null, drag = null, pinch = 0;
-  const stats = { layouts: 0, draws: 0, drawn_nodes: 0, last_draw_ms: 0 }, pointers = new Map();
+  const make = (tag, className, props = {}, ...inside) => {
+    const made = Object.assign(document.createElement(tag), { className }, props);
+    made.append(...inside);
+    return made;
+  };
+  const mix = (a, b, t) => {
+    const [from, to] = [a, b].map(c => [1, 3, 5].map(i => parseInt(c.slice(i, i + 2), 16)));
+    return `rgb(${from.map((v, i) => Math.round(v + (to[i] - v) * t)).join(' ')})`;
+  };
+  const RAMP = Array.from({ length: 31 }, (_, i) => mix(CIVIDIS[Math.floor(i / 30 * 7.99)], CIVIDIS[Math.floor(i / 30 * 7.99) + 1], i / 30 * 7.99 % 1));
+  /* Colour of an expected score 0..3, or null without a judge. */
+  const colourOf = score => (score == null ? null : RAMP[Math.round(Math.min(3, Math.max(0, score)) * 10)]);
+  const rated = node => `${Math.round((node.coverage || 0) * 4)} of 4`;
 
-  /* ---- data in */
-  function setTree(data) {
-    const other = data.tree_id !== tree;
-    tree = data.tree_id; nodes = data.nodes;
-    if (other) { folded = new Set(); scale = 1; }
-    none.hidden = nodes.length > 0; tools.hidden = legend.hidden = !nodes.length;
-    legend.textContent = nodes.some(n => n.score !== null) ? '○ question  □ reply  ring: rated  dark to bright: judge 0 to 3' : '○ question  □ reply  ring: rated';
-    relayout(other);
-    clearInterval(timer);
-    if (nodes.some(n => n.status === 'streaming') && !matchMedia('(prefers-reduced-motion: reduce)').matches) timer = setInterval(ask, 80);
-  }
+  /* ---- drawing: one frame of what is in view */
+  class Painter {
+    constructor(canvas) { this.canvas = canvas; this.pen = canvas.getContext('2d'); this.readColours(); }
 
-  function relayout(centre = false) {
-    const anchor = placed.at.get(view.focus), before = anchor && toScreen(anchor);
-    placed = layout(nodes, folded);
-    stats.layouts++;
-    const now = placed.at.get(view.focus);
-    if (!centre && before && now) { left = now.x - before.x / scale; top = now.y - before.y / scale; }  // the focus stays where it was
-    else if (nodes.length) { top = -Y * 1.1; left = (placed.at.get(nodes[0].id)?.x || 0) - width / 2 / scale; }
-    setView(view, centre);
-  }
-
-  function setView(next, force = false) {
-    view = next;
-    path = new Set();
-    for (const lane of view.lanes || []) for (let p = placed.at.get(lane); p && !path.has(p.id); p = p.parent) path.add(p.id);
-    const at = placed.at.get(view.focus);
-    if (at) { reveal(at, force); label(at); }
-    ask();
-  }
-
-  function reveal(at, force) {
-    for (let p = at.parent; p; p = p.parent) if (folded.has(p.id)) { folded.delete(p.id); return relayout(); }
-    const edge = 40, s = toScreen(at);
-    if (force || s.x < edge || s.x > width - edge) left = at.x - width / 2 / scale;
-    if (force || s.y < edge || s.y > height - edge) top = Math.max(-Y * 1.1, at.y - height * .6 / scale);
-  }
-
-  function label(at) {
-    const siblings = at.parent ? at.parent.children : [at], reply = at.node.role === 'assistant';
-    const text = `${reply ? 'Reply' : 'Question'} ${siblings.indexOf(at) + 1} of ${siblings.length}, turn ${(at.depth >> 1) + 1}${reply ? `, rated ${Math.round((at.node.coverage || 0) * 4)} of 4` : ''}`;
-    canvas.setAttribute('aria-label', `Tree map. ${text}. Arrow keys move.`);
-    if (document.activeElement === canvas) said.textContent = text;
-  }
-
-  /* ---- drawing */
-  const toScreen = p => ({ x: (p.x - left) * scale, y: (p.y - top) * scale });
-  const ask = () => { if (!asked) { asked = true; requestAnimationFrame(draw); } };
-
-  function readColours() {
-    const style = getComputedStyle(element), get = (name, fallback) => style.getPropertyValue(name).trim() || fallback;
-    colours = { surface: get('--map-surface', '#fff'), ink: get('--map-ink', '#111'), edge: get('--map-edge', '#94a3b8'), accent: get('--map-accent', '#4f46e5'), danger: get('--map-danger', '#b42318'), ring: get('--map-ring', '#0f766e') };
-  }
-
-  function draw() {
-    asked = false;
-    const start = performance.now(), dot = scale < .35;
-    pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    const margin = 60 / scale, seen = [];
-    const first = Math.max(0, Math.floor((top - margin) / Y)), last = Math.min(placed.rows.length - 1, Math.ceil((top + height / scale + margin) / Y));
-    for (let row = first; row <= last; row++) seen.push(...within(placed.rows[row], left - margin, left + width / scale + margin));
-    for (const place of seen) edges(place, dot);
-    for (const place of seen) if (dot && !path.has(place.id)) speck(place); else shape(place);
-    stats.draws++; stats.drawn_nodes = seen.length; stats.last_draw_ms = performance.now() - start;
-  }
-
-  function edges(place, dot) {
-    if (place.parent) edge(place.parent, place, dot);
-    // the outermost children tell where a branch goes even when they are out of view
-    if (place.children.length && !folded.has(place.id)) for (const child of [place.children[0], place.children[place.children.length - 1]]) edge(place, child, dot);
-  }
-
-  function edge(from, to, dot) {
-    const bold = path.has(to.id), a = toScreen(from), b = toScreen(to);
-    pen.globalAlpha = to.node.pruned ? .25 : 1;
-    pen.strokeStyle = bold ? colours.accent : colours.edge;
-    pen.lineWidth = bold ? 3 : 1;
-    pen.beginPath();
-    pen.moveTo(a.x, a.y);
-    if (dot) pen.lineTo(b.x, b.y); else pen.bezierCurveTo(a.x, (a.y + b.y) / 2, b.x, (a.y + b.y) / 2, b.x, b.y);
-    pen.stroke();
-    pen.globalAlpha = 1;
-  }
-
-  function speck(place) {
-    const s = toScreen(place);
-    pen.globalAlpha = place.node.pruned ? .25 : 1;
-    pen.fillStyle = fill(place.node) || colours.edge;
-    pen.fillRect(s.x - 2, s.y - 2, 4, 4);
-    pen.globalAlpha = 1;
-  }
-
-  const fill = node => node.score === null || node.score === undefined ? null : RAMP[Math.min(5, Math.max(0, Math.round(node.score / 3 * 5)))];
-
-  function outline(node, s, r) {
-    pen.beginPath();
-    if (node.role === 'user') pen.arc(s.x, s.y, r, 0, 7); else pen.roundRect(s.x - r, s.y - r, 2 * r, 2 * r, 3);
-  }
-
-  function shape(place) {
-    const { node } = place, s = toScreen(place), r = R * Math.min(1.4, Math.max(.5, scale)), on = path.has(place.id);
-    pen.globalAlpha = node.pruned ? .25 : 1;
-    pen.fillStyle = fill(node) || colours.surface;
-    pen.strokeStyle = on ? colours.accent : colours.ink;
-    pen.lineWidth = on ? 2.5 : 1.2;
-    outline(node, s, r); pen.fill(); pen.stroke();
-    if (node.coverage) { pen.strokeStyle = colours.ring; pen.lineWidth = 3; pen.beginPath(); pen.arc(s.x, s.y, r + 5.5, -Math.PI / 2, -Math.PI / 2 + node.coverage * 2 * Math.PI); pen.stroke(); }
-    if (place.id === view.focus) { pen.strokeStyle = colours.accent; pen.lineWidth = 2; pen.setLineDash([3, 3]); outline(node, s, r + 9.5); pen.stroke(); pen.setLineDash([]); }
-    if (node.status === 'streaming') { pen.fillStyle = colours.accent; pen.beginPath(); pen.arc(s.x, s.y, r * (.35 + .25 * Math.sin(performance.now() / 200)), 0, 7); pen.fill(); }
-    if (node.status === 'failed') cross(s, r * .5);
-    pen.fillStyle = colours.ink; pen.textAlign = 'center'; pen.textBaseline = 'middle';
-    if (node.starred) { pen.font = '11px system-ui'; pen.fillText('★', s.x + r + 4, s.y - r - 2); }
-    if (place.hidden) { pen.font = '600 11px system-ui'; pen.fillText(`+${place.hidden}`, s.x, s.y + r + 11); }
-    pen.globalAlpha = 1;
-  }
-
-  function cross(s, r) {
-    pen.strokeStyle = colours.danger; pen.lineWidth = 2; pen.beginPath();
-    pen.moveTo(s.x - r, s.y - r); pen.lineTo(s.x + r, s.y + r); pen.moveTo(s.x + r, s.y - r); pen.lineTo(s.x - r, s.y + r); pen.stroke();
-  }
-
-  /* ---- moving about */
-  function zoom(factor, x = width / 2, y = height / 2) {
-    const next = Math.min(2.5, Math.max(.02, scale * factor));
-    left += x / scale - x / next; top += y / scale - y / next; scale = next;
-    ask();
-  }
-
-  function fit() {
-    scale = Math.min(1.2, Math.max(.02, Math.min((width - 50) / (placed.width + 1), (height - 90) / (placed.height + 1))));
-    left = placed.width / 2 - width / 2 / scale; top = -30 / scale;
-    ask();
-  }
-
-  function foldToggle(id) { if (!placed.at.get(id)?.children.length) return; if (!folded.delete(id)) folded.add(id); relayout(); }
-  function foldOthers() {
-    if (folded.size) folded.clear();
-    else for (const place of placed.at.values()) if (!path.has(place.id) && place.children.length && (!place.parent || path.has(place.parent.id))) folded.add(place.id);
-    relayout();
-  }
-
-  function move(where) {
-    const at = placed.at.get(view.focus);
-    if (!at) return;
-    const row = at.parent ? at.parent.children : placed.rows[0], index = row.indexOf(at);
-    const newest = at.children.reduce((a, b) => !a || b.id > a.id ? b : a, null);
-    const to = { up: at.parent, down: at.children.find(c => path.has(c.id)) || newest, left: row[index - 1], right: row[index + 1] }[where];
-    if (to) onSelect(to.id);
-  }
-
-  function nodeAt(x, y) {
-    const mx = left + x / scale, my = top + y / scale, reach = Math.max(13, 13 / scale), row = placed.rows[Math.round(my / Y)];
-    if (!row || Math.abs(my - Math.round(my / Y) * Y) > reach) return null;
-    return within(row, mx - reach, mx + reach).sort((a, b) => Math.abs(a.x - mx) - Math.abs(b.x - mx))[0] || null;
-  }
-
-  function hover(event, place) {
-    tip.hidden = !place;
-    canvas.style.cursor = place ? 'pointer' : 'grab';
-    if (!place) return;
-    const n = place.node, bits = [n.role === 'user' ? 'Question' : n.model || 'Reply'];
-    if (n.role === 'assistant') bits.push(`${Math.round((n.coverage || 0) * 4)} of 4 rated`);
-    if (n.status !== 'done') bits.push(n.status);
-    if (n.pruned) bits.push('pruned');
-    tip.replaceChildren(make('b', '', { textContent: bits.join(' · ') }), make('div', '', { textContent: n.label }));
-    if (n.thumb) tip.append(make('img', '', { src: n.thumb, alt: '' }));
-    tip.style.left = `${Math.max(4, Math.min(event.offsetX + 14, width - 224))}px`;
-    tip.style.top = `${Math.min(event.offsetY + 14, Math.max(0, height - (n.thumb ? 190 : 80)))}px`;
-  }
-
-  canvas.addEventListener('pointerdown', e => { pointers.set(e.pointerId, e); drag = { x: e.offsetX, y: e.offsetY, moved: false }; canvas.setPointerCapture(e.pointerId); });
-  canvas.addEventListener('pointermove', e => {
-    if (!pointers.has(e.pointerId)) return hover(e, nodeAt(e.offsetX, e.offsetY));
-    pointers.set(e.pointerId, e);
-    if (pointers.size === 2) {
-      const [a, b] = [...pointers.values()], far = Math.hypot(a.offsetX - b.offsetX, a.offsetY - b.offsetY);
-      if (pinch) zoom(far / pinch, (a.offsetX + b.offsetX) / 2, (a.offsetY + b.offsetY) / 2);
-      pinch = far; drag.moved = true;
-    } else if (drag && (drag.moved || Math.hypot(e.offsetX - drag.x, e.offsetY - drag.y) > 4)) {
-      left -= (e.offsetX - drag.x) / scale; top -= (e.offsetY - drag.y) / scale;
-      drag = { x: e.offsetX, y: e.offsetY, moved: true }; tip.hidden = true; ask();
+    readColours() {
+      const style = getComputedStyle(this.canvas);
+      for (const name in COLOURS) this[name] = style.getPropertyValue(`--map-${name}`).trim() || COLOURS[name];
+      this.font = style.fontFamily || 'system-ui';
     }
-  });
-  const release = e => { pointers.delete(e.pointerId); pinch = 0; };
-  canvas.addEventListener('pointerup', e => { release(e); const place = drag && !drag.moved && nodeAt(e.offsetX, e.offsetY); if (place) onSelect(place.id); drag = null; });
-  canvas.addEventListener('pointercancel', release);
-  canvas.addEventListener('pointerleave', () => { tip.hidden = true; });
-  canvas.addEventListener('dblclick', e => { const place = nodeAt(e.offsetX, e.offsetY); if (place) foldToggle(place.id); });
-  canvas.addEventListener('wheel', e => { e.preventDefault(); zoom(Math.exp(-e.deltaY / 400), e.offsetX, e.offsetY); }, { passive: false });
-  canvas.addEventListener('keydown', e => {
-    if (e.altKey || e.ctrlKey || e.metaKey) return;
-    const act = { ArrowUp: () => move('up'), ArrowDown: () => move('down'), ArrowLeft: () => move('left'), ArrowRight: () => move('right'), '+': () => zoom(1.3), '=': () => zoom(1.3), f: () => foldToggle(view.focus) }[e.key];
-    if (act) { e.preventDefault(); e.stopPropagation(); act(); }
-  });
 
-  function resize() {
-    const box = element.getBoundingClientRect();
-    if (!box.width) return;
-    if (width && nodes.length) left += (width - box.width) / 2 / scale;  // keep the middle in the middle
-    width = box.width; height = box.height;
-    canvas.width = Math.round(width * devicePixelRatio); canvas.height = Math.round(height * devicePixelRatio);
-    readColours(); draw();
+    /* camera, placed: see treemap_layout.js; path: set of ids; focus: id. Returns the number of nodes drawn. */
+    frame(camera, placed, path, focus, now) {
+      const { canvas, pen } = this, dpr = window.devicePixelRatio || 1;
+      const width = Math.round(camera.width * dpr), height = Math.round(camera.height * dpr);
+      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      pen.setTransform(dpr, 0, 0, dpr, 0, 0);
+      pen.clearRect(0, 0, camera.width, camera.height);
+      const { places, links } = lookUp(placed, camera, path), size = Math.min(1.4, camera.k);
+      const bold = v => path.has(v.id), faint = v => v.node.pruned && !path.has(v.id);
+      this.edges(links.filter(v => !bold(v) && !faint(v)), camera, 1.2, this.edge, 1);
+      this.edges(links.filter(faint), camera, 1.2, this.edge, 0.25);
+      this.edges(links.filter(bold), camera, 3, this.accent, 1);
+      for (const v of places) {
+        const s = camera.toScreen(v);
+        pen.globalAlpha = v.node.pruned ? 0.25 : 1;
+        if (camera.k < DOT) this.speck(v.node, s, bold(v), v.id === focus);
+        else this.shape(v, s, size, bold(v), v.id === focus, now);
+      }
+      pen.globalAlpha = 1;
+      return places.length;
+    }
+
+    edges(links, camera, lineWidth, strokeStyle, globalAlpha) {
+      const { pen } = this;
+      Object.assign(pen, { lineWidth, strokeStyle, globalAlpha });
+      pen.beginPath();
+      for (const v of links) {
+        const a = camera.toScreen(v.parent), b = camera.toScreen(v), middle = (a.y + b.y) / 2;
+        pen.moveTo(a.x, a.y);
+        if (camera.k < DOT) pen.lineTo(b.x, b.y); else pen.bezierCurveTo(a.x, middle, b.x, middle, b.x, b.y);
+      }
+      pen.stroke();
+    }
+
+    speck(node, { x, y }, bold, focus) {
+      const r = focus ? 4 : bold ? 3 : 2, { pen } = this;
+      pen.fillStyle = node.status === 'failed' ? this.danger : bold ? this.accent : colourOf(node.score) || this.edge;
+      pen.fillRect(x - r, y - r, 2 * r, 2 * r);
+      if (focus) this.stroke(this.accent, 2, () => pen.arc(x, y, 9, 0, TURN));
+    }
+
+    stroke(strokeStyle, lineWidth, trace) {
+      Object.assign(this.pen, { strokeStyle, lineWidth });
+      this.pen.beginPath();
+      trace();
+      this.pen.stroke();
+    }
+
+    shape(v, s, size, bold, focus, now) {
+      const { pen } = this, { node } = v, { x, y } = s;
+      const r = (node.role === 'user' ? 8.5 : 8) * size, ring = 13 * size;
+      if (focus) {
+        pen.fillStyle = this.surface;
+        this.stroke(this.accent, 2, () => { pen.arc(x, y, 16.5 * size, 0, TURN); pen.fill(); });
+      }
+      pen.fillStyle = colourOf(node.score) || this.surface;
+      this.stroke(bold ? this.accent : this.ink, bold ? 2.5 : 1.2, () => {
+        if (node.role === 'user') pen.arc(x, y, r, 0, TURN); else pen.roundRect(x - r, y - r, 2 * r, 2 * r, 3);
+        pen.fill();
+      });
+      if (node.coverage) this.coverage(node.coverage, x, y, ring);
+      if (node.status === 'streaming') this.pulse(x, y, r, now);
+      if (node.status === 'failed') this.cross(x + r, y + r, 3.5);
+      if (node.starred) this.text('★', x - r - 1, y - r, 12);
+      if (v.hidden) this.badge(`+${v.hidden}`, x, y + 17 * size);
+    }
+
+    coverage(share, x, y, r) {
+      if (share < 1) this.stroke(this.edge, 0.8, () => this.pen.arc(x, y, r, 0, TURN));
+      this.stroke(this.ring, 3, () => this.pen.arc(x, y, r, -TURN / 4, TURN * (share - 1 / 4)));
+    }
+
+    /* now: ms, or null where motion is not wanted */
+    pulse(x, y, r, now) {
+      const { pen } = this, wave = now === null ? 0.5 : (now / 1100) % 1, alpha = pen.globalAlpha;
+      pen.fillStyle = this.accent;
+      pen.beginPath(); pen.arc(x, y, r * 0.45, 0, TURN); pen.fill();
+      pen.globalAlpha = alpha * (1 - wave);
+      this.stroke(this.accent, 2, () => pen.arc(x, y, r * (0.6 + wave), 0, TURN));
+      pen.globalAlpha = alpha;
+    }
+
+    cross(x, y, r) {
+      this.pen.fillStyle = this.surface;
+      this.pen.beginPath(); this.pen.arc(x, y, r + 2.5, 0, TURN); this.pen.fill();
+      this.stroke(this.danger, 2, () => {
+        for (const d of [r, -r]) { this.pen.moveTo(x - r, y - d); this.pen.lineTo(x + r, y + d); }
+      });
+    }
+
+    badge(words, x, y) {
+      const { pen } = this;
+      pen.font = `600 11px ${this.font}`;
+      const half = pen.measureText(words).width / 2 + 5;
+      pen.fillStyle = this.surface;
+      this.stroke(this.edge, 1, () => { pen.roundRect(x - half, y - 8, 2 * half, 16, 8); pen.fill(); });
+      this.text(words, x, y, 11);
+    }
+
+    text(words, x, y, size) {
+      Object.assign(this.pen, { font: `600 ${size}px ${this.font}`, fillStyle: this.ink, textAlign: 'center', textBaseline: 'middle' });
+      this.pen.fillText(words, x, y + 0.5);
+    }
   }
-  new ResizeObserver(resize).observe(element);
-  new MutationObserver(() => { readColours(); ask(); }).observe(document.body, { attributes: true, attributeFilter: ['class'] });
-  readColours(); resize();
-  setTree({ tree_id: null, nodes: [] });
 
-  const positionOf = id => { const box = canvas.getBoundingClientRect(), s = toScreen(placed.at.get(id)); return { x: box.left + s.x, y: box.top + s.y }; };
-  return { setTree, setView, move, zoom, fit, foldToggle, foldOthers, resize, nodeAt, positionOf, stats: () => ({ ...stats }), folded: () => [...folded] };
-};
+  /* ---- the parts around the canvas */
+  function chrome(map) {
+    const button = (text, title, onclick) => make('button', '', { type: 'button', textContent: text, title, ariaLabel: title, onclick });
+    const canvas = make('canvas', 'map-canvas', { tabIndex: 0 });
+    canvas.setAttribute('role', 'application');
+    const ramp = make('span', 'map-ramp', {}, 'judge 0', make('i'), '3');
+    ramp.firstElementChild.style.background = `linear-gradient(90deg, ${CIVIDIS})`;
+    const sign = (kind, text) => make('span', '', {}, make('i', kind), text);
+    const said = make('div', 'map-said');
+    said.setAttribute('aria-live', 'polite');
+    return {
+      canvas, ramp, said,
+      none: make('p', 'map-none', { textContent: 'The tree appears here as you chat.' }),
+      tools: make('div', 'map-tools', {}, button('+', 'Zoom in', () => map.zoom(1.3)), button('−', 'Zoom out', () => map.zoom(1 / 1.3)),
+        button('Fit', 'Show the whole tree', () => map.fit()),
+        button('Fold', 'Fold the branches off the current path, or unfold all', () => map.foldOthers())),
+      legend: make('div', 'map-legend', {}, sign('map-circle', 'question'), sign('map-square', 'reply'), sign('map-rated', 'rated'), ramp),
+      tip: make('div', 'map-tip', { hidden: true }),
+    };
+  }
+
+  /* What the pointer's tooltip says of a node; text only, since labels are written by models. */
+  function describe(n) {
+    const facts = [n.role === 'user' ? 'Question' : n.model || 'Reply'];
+    if (n.role === 'assistant') facts.push(`${rated(n)} rated`);
+    if (n.score != null) facts.push(`judge ${n.score.toFixed(1)}`);
+    if (n.status !== 'done') facts.push(n.status);
+    if (n.pruned) facts.push('pruned');
+    const lines = [make('b', '', { textContent: facts.join(' · ') }), make('div', '', { textContent: n.label })];
+    return n.thumb ? [...lines, make('img', '', { src: n.thumb, alt: '' })] : lines;
+  }
+
+  class TreeMap {
+    constructor(element, { onSelect = () => {}, onHover = () => {} }) {
+      Object.assign(this, { element, onSelect, onHover, ui: chrome(this), camera: new Camera(), folded: new Set(), nodes: [] });
+      Object.assign(this, { tree: null, view: { focus: null, lanes: [] }, path: new Set(), unframed: true, hovered: null });
+      this.stats = { layouts: 0, draws: 0, drawn_nodes: 0, last_draw_ms: 0 };
+      const { canvas, none, tools, legend, said, tip } = this.ui;
+      element.replaceChildren(make('div', 'map-root', {}, canvas, none, tools, legend, said, tip));
+      this.painter = new Painter(canvas);
+      this.still = matchMedia('(prefers-reduced-motion: reduce)');
+      this.sizes = new ResizeObserver(() => this.resize());
+      this.sizes.observe(element);
+      this.themes = new MutationObserver(() => { this.painter.readColours(); this.ask(); });
+      for (const root of [document.documentElement, document.body]) {
+        this.themes.observe(root, { attributes: true, attributeFilter: ['class'] });
+      }
+      listen(this, canvas);
+      this.setTree({ tree_id: null, nodes: [] });
+      this.resize();
+    }
+
+    setTree({ tree_id, nodes }) {
+      if (tree_id !== this.tree) { this.folded.clear(); this.unframed = true; this.hover(null); }
+      Object.assign(this, { tree: tree_id, nodes });
+      const { none, tools, legend, ramp } = this.ui;
+      none.hidden = nodes.length > 0;
+      tools.hidden = legend.hidden = !nodes.length;
+      ramp.hidden = !nodes.some(n => n.score != null);
+      this.relayout();
+      clearInterval(this.timer);
+      if (nodes.some(n => n.status === 'streaming')) this.timer = setInterval(() => { if (!this.still.matches) this.ask(); }, 80);
+    }
+
+    /* Lays the tree out again; `around` (or the focus) stays where it was on the screen. */
+    relayout(around = this.view.focus) {
+      const { camera, nodes, folded } = this, before = camera.placed.at.get(around);
+      const s = before?.shown && camera.toScreen(before);
+      camera.placed = layout(nodes, folded);
+      this.stats.layouts++;
+      const after = camera.placed.at.get(around);
+      if (s && after?.shown) { camera.left = after.x - s.x / camera.k; camera.top = after.y - s.y / camera.ky; }
+      this.trace();
+    }
+
+    setView({ focus, lanes = [] }) {
+      this.view = { focus, lanes };
+      const at = this.at(focus);
+      if (at && !at.shown) {
+        for (let p = at.parent; p; p = p.parent) this.folded.delete(p.id);
+        this.relayout();
+      } else this.trace();
+      this.show();
+    }
+
+    /* The ids on the current paths, root to leaf, and the words for the node in focus. */
+    trace() {
+      this.path = new Set();
+      for (const lane of this.view.lanes) for (let v = this.at(lane); v?.node && !this.path.has(v.id); v = v.parent) this.path.add(v.id);
+      this.name();
+      this.ask();
+    }
+
+    at(id) { return this.camera.placed.at.get(id); }
+
+    /* Brings the focus into view: framed anew in a new tree, else moved only if it is outside. */
+    show() {
+      const at = this.at(this.view.focus) || this.camera.placed.roots[0];
+      if (!at || !this.camera.width) return;
+      if (this.unframed) this.camera.frame(at); else if (at.id === this.view.focus) this.camera.reveal(at);
+      this.unframed = this.unframed && at.id !== this.view.focus;
+      this.ask();
+    }
+
+    name() {
+      const at = this.at(this.view.focus), { canvas, said } = this.ui, reply = at?.node.role === 'assistant';
+      const words = at && `${reply ? 'Reply' : 'Question'} ${at.index + 1} of ${at.parent.children.length}, turn ${(at.depth >> 1) + 1}`
+        + (reply ? `, rated ${rated(at.node)}` : '') + (at.node.status === 'done' ? '' : `, ${at.node.status}`)
+        + (at.node.starred ? ', starred' : '') + (at.node.pruned ? ', pruned' : '') + (at.hidden ? `, ${at.hidden} folded` : '');
+      canvas.setAttribute('aria-label', words ? `Tree map. ${words}. Arrow keys move.` : 'Tree map, empty.');
+      if (document.activeElement === canvas && said.textContent !== words) said.textContent = words || '';
+    }
+
+    ask() { this.asked ||= requestAnimationFrame(() => this.draw()); }
+
+    draw() {
+      this.asked = 0;
+      if (!this.camera.width) return;
+      const start = performance.now(), { camera, path, view, stats } = this;
+      stats.drawn_nodes = this.painter.frame(camera, camera.placed, path, view.focus, this.still.matches ? null : start);
+      stats.draws++;
+      stats.last_draw_ms = performance.now() - start;
+    }
+
+    zoom(factor, x = this.camera.width / 2, y = this.camera.height / 2) { this.camera.zoom(factor, x, y); this.ask(); }
+    fit() { this.camera.fit(); this.ask(); }
+
+    foldToggle(id) {
+      if (!this.at(id)?.children.length) return;
+      if (!this.folded.delete(id)) this.folded.add(id);
+      this.relayout(id);
+    }
+
+    /* Folds every branch that leaves the current path, or unfolds all when something is folded. */
+    foldOthers() {
+      if (this.folded.size) this.folded.clear();
+      else for (const v of this.camera.placed.at.values()) {
+        if (v.children.length && !this.path.has(v.id) && (!v.parent.node || this.path.has(v.parent.id))) this.folded.add(v.id);
+      }
+      this.relayout();
+      this.show();
+    }
+
+    move(where) {
+      const at = this.at(this.view.focus);
+      if (!at) return;
+      const siblings = at.parent.children, down = at.children.find(v => this.path.has(v.id)) || at.children.at(-1);
+      const to = { up: at.parent, down, left: siblings[at.index - 1], right: siblings[at.index + 1] }[where];
+      if (to?.node) this.onSelect(to.id);
+    }
+
+    /* The place drawn at panel pixels x, y, or whose fold badge is (then with `badge`); null where there is none. */
+    hit(x, y) {
+      const { camera } = this, { k, ky, left, top, placed } = camera, reach = Math.max(10, 15 * Math.min(1.4, k));
+      const mx = left + x / k, depth = Math.round((top + y / ky) / Y);
+      let best = null, near = reach;
+      for (const row of [depth - 1, depth].map(d => placed.rows[d] || [])) {
+        for (let i = indexFrom(row, mx - 24 / k); i < row.length && row[i].x <= mx + 24 / k; i++) {
+          const s = camera.toScreen(row[i]), far = Math.hypot(s.x - x, s.y - y), below = y - s.y - 17 * Math.min(1.4, k);
+          if (row[i].hidden && k >= DOT && Math.abs(s.x - x) < 16 && Math.abs(below) < 9) return { at: row[i], badge: true };
+          if (far < near) { near = far; best = { at: row[i], badge: false }; }
+        }
+      }
+      return best;
+    }
+
+    hover(found, x, y) {
+      const { tip, canvas } = this.ui, id = found?.at.id ?? null;
+      canvas.style.cursor = found ? 'pointer' : '';
+      if (id !== this.hovered) { this.hovered = id; this.onHover(id); if (found) tip.replaceChildren(...describe(found.at.node)); }
+      tip.hidden = !found;
+      if (!found) return;
+      tip.style.left = `${Math.max(4, Math.min(x + 14, this.camera.width - tip.offsetWidth - 4))}px`;
+      tip.style.top = `${y + 18 + tip.offsetHeight < this.camera.height ? y + 18 : Math.max(4, y - tip.offsetHeight - 12)}px`;
+    }
+
+    resize() {
+      const { width, height } = this.element.getBoundingClientRect(), { camera } = this;
+      if (!width || !height) return;
+      if (camera.width) camera.left += (camera.width - width) / 2 / camera.k;  // the middle stays in the middle
+      Object.assign(camera, { width, height });
+      this.painter.readColours();
+      if (this.unframed) this.show();
+      this.draw();  // at once: a resized canvas is blank until drawn
+    }
+
+    destroy() {
+      clearInterval(this.timer);
+      cancelAnimationFrame(this.asked);
+      this.sizes.disconnect();
+      this.themes.disconnect();
+      this.element.replaceChildren();
+    }
+  }
+
+  /* ---- pointer and keys */
+  function listen(map, canvas) {
+    const down = new Map();  // pointers on the canvas: id -> [x, y]
+    let moved = false;
+    canvas.addEventListener('pointerdown', e => {
+      if (e.button) return;
+      if (!down.size) moved = false;
+      down.set(e.pointerId, [e.offsetX, e.offsetY]);
+      canvas.setPointerCapture(e.pointerId);
+    });
+    canvas.addEventListener('pointermove', e => {
+      const was = down.get(e.pointerId), here = [e.offsetX, e.offsetY];
+      if (!was) return map.hover(map.hit(...here), ...here);
+      if (!moved && Math.hypot(here[0] - was[0], here[1] - was[1]) < 4) return;  // a click may tremble
+      moved = true;
+      map.hover(null);
+      const other = [...down].find(([id]) => id !== e.pointerId)?.[1];
+      if (other) {
+        const far = p => Math.hypot(p[0] - other[0], p[1] - other[1]);
+        map.zoom(far(here) / Math.max(1, far(was)), (here[0] + other[0]) / 2, (here[1] + other[1]) / 2);
+      } else map.camera.pan(here[0] - was[0], here[1] - was[1]);
+      down.set(e.pointerId, here);
+      map.ask();
+    });
+    const release = e => down.delete(e.pointerId);
+    canvas.addEventListener('pointerup', e => {
+      const found = release(e) && !moved && map.hit(e.offsetX, e.offsetY);
+      if (found?.badge) map.foldToggle(found.at.id); else if (found) map.onSelect(found.at.id);
+    });
+    canvas.addEventListener('pointercancel', release);
+    canvas.addEventListener('pointerleave', () => map.hover(null));
+    canvas.addEventListener('dblclick', e => {
+      const found = map.hit(e.offsetX, e.offsetY);
+      if (found && !found.badge) map.foldToggle(found.at.id);
+    });
+    canvas.addEventListener('wheel', e => {
+      e.preventDefault();
+      const notch = e.deltaY * (e.deltaMode ? 16 : 1) * (e.ctrlKey ? 3 : 1);  // a pinch on a touchpad is small wheel steps with ctrl
+      map.zoom(Math.exp(-Math.max(-150, Math.min(150, notch)) / 400), e.offsetX, e.offsetY);
+    }, { passive: false });
+    canvas.addEventListener('focus', () => map.name());
+    canvas.addEventListener('keydown', e => {
+      if (e.altKey || e.ctrlKey || e.metaKey) return;
+      const { focus } = map.view, act = {
+        ArrowUp: () => map.move('up'), ArrowDown: () => map.move('down'), ArrowLeft: () => map.move('left'), ArrowRight: () => map.move('right'),
+        Enter: () => focus && map.onSelect(focus), '+': () => map.zoom(1.3), '=': () => map.zoom(1.3), '-': () => map.zoom(1 / 1.3),
+        0: () => map.fit(), f: () => map.foldToggle(focus),
+      }[e.key];
+      if (act) { e.preventDefault(); e.stopPropagation(); act(); }
+    });
+  }
+
+  window.studioTreeMap = (element, callbacks = {}) => {
+    const map = new TreeMap(element, callbacks), api = {};
+    for (const name of ['setTree', 'setView', 'move', 'zoom', 'fit', 'foldToggle', 'foldOthers', 'resize', 'destroy']) api[name] = map[name].bind(map);
+    const corner = () => map.ui.canvas.getBoundingClientRect();
+    return {
+      ...api,
+      folded: () => [...map.folded],
+      nodeAt: (x, y) => map.hit(x - corner().left, y - corner().top)?.at.id ?? null,
+      positionOf: id => {
+        const at = map.at(id), s = at?.shown && map.camera.toScreen(at);
+        return s ? { x: corner().left + s.x, y: corner().top + s.y } : null;
+      },
+      stats: () => ({ ...map.stats }),
+    };
+  };
+})();

@@ -7,7 +7,18 @@ import threading
 
 from backends.base import Backend, BackendError, Capabilities, Content, Delta, Image, Message, ModelSpec, Options
 
-__all__ = ["Backend", "BackendError", "Capabilities", "Content", "Delta", "Image", "Message", "ModelSpec", "Options", "Pool"]
+__all__ = [
+    "Backend",
+    "BackendError",
+    "Capabilities",
+    "Content",
+    "Delta",
+    "Image",
+    "Message",
+    "ModelSpec",
+    "Options",
+    "Pool",
+]
 
 NAMES = ("echo", "builtin", "openai")
 
@@ -30,7 +41,9 @@ class Pool:
             if known and known[0] == spec:
                 return known[1]
             if spec.backend not in NAMES:
-                raise BackendError(f"No backend is called {spec.backend!r} (model {spec.name!r}). Known: {', '.join(NAMES)}.")
+                raise BackendError(
+                    f"No backend is called {spec.backend!r} (model {spec.name!r}). Known: {', '.join(NAMES)}."
+                )
             backend: Backend = importlib.import_module(f"backends.{spec.backend}").create(**spec.settings)
             self._open[spec.name] = (spec, backend)
             return backend

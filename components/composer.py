@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -25,6 +25,12 @@ class Composer(NamedTuple):
         """What decides how to ask, in the order of ``studio.api.how_to_ask``."""
         return [self.models, self.replies, self.temperature, self.max_tokens, self.seed, self.system]
 
+    @property
+    def changes(self) -> list[Any]:
+        """The events by which the page learns of a changed setting."""
+        widgets = (self.models, self.replies, self.temperature, self.max_tokens, self.seed, self.system)
+        return [w.change for w in widgets]
+
 
 def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer:
     """Build the composer with the models that can be asked and those chosen at first."""
@@ -39,13 +45,17 @@ def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer
             )  # fmt: skip
             stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=0, min_width=64)
         with gr.Row(elem_id="ask-row"):
-            picked = gr.Dropdown(models, value=chosen, multiselect=True, label="Models", elem_id="models", scale=3, min_width=200)
+            picked = gr.Dropdown(
+                models, value=chosen, multiselect=True, label="Models", elem_id="models", scale=3, min_width=200
+            )
             replies = gr.Number(1, minimum=1, maximum=max_replies, precision=0, label="Replies of each", elem_id="replies", scale=0,
                                 min_width=150)  # fmt: skip
         with gr.Accordion("Sampling and system prompt", open=False, elem_id="sampling"):
             with gr.Row():
                 temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature", min_width=120)
                 max_tokens = gr.Slider(1, 4096, 512, step=1, label="Longest reply (tokens)", min_width=120)
-                seed = gr.Number(None, label="Seed", info="Empty: a new one each time", precision=0, minimum=0, min_width=120)
+                seed = gr.Number(
+                    None, label="Seed", info="Empty: a new one each time", precision=0, minimum=0, min_width=120
+                )
             system = gr.Textbox(label="System prompt", lines=2, placeholder="None", max_lines=6)
     return Composer(lanes, box, picked, replies, temperature, max_tokens, seed, system, stop)

@@ -30,12 +30,17 @@ def data(counts: str) -> Data:
             upload = gr.File(label="A file", file_count="single", file_types=[".json", ".jsonl", ".zip"], height=130)
             with gr.Column():
                 path = gr.Textbox(label="Or a file or folder on this computer", placeholder="/home/me/intermt_examples")
-                images = gr.Textbox(label="Folder with the pictures, if they are apart", placeholder="Fills in pictures that were missing, too")
+                images = gr.Textbox(
+                    label="Folder with the pictures, if they are apart",
+                    placeholder="Fills in pictures that were missing, too",
+                )
         with gr.Row():
             skip_bad = gr.Checkbox(label="Leave out rows that cannot be read, and import the rest", value=False)
             load = gr.Button("Import", variant="primary", scale=0, min_width=160)
         imported = gr.Markdown(elem_id="import-report")
-        gr.Markdown("## Export\nEvery tree with its pictures and judgements in one `.zip`, which another studio imports without loss.")
+        gr.Markdown(
+            "## Export\nEvery tree with its pictures and judgements in one `.zip`, which another studio imports without loss."
+        )
         with gr.Row():
             save = gr.Button("Make the file", scale=0, min_width=160)
             saved = gr.DownloadButton("Download", visible=False, scale=0, min_width=160)

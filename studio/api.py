@@ -39,7 +39,9 @@ def how_to_ask(models: Any, replies: Any, temperature: Any, max_tokens: Any, see
     except (TypeError, ValueError) as error:
         raise StudioError(f"Replies, temperature, length and seed are numbers ({error}).") from error
     if not 0 <= options.temperature <= 2 or not 1 <= options.max_tokens <= 32_768:
-        raise StudioError(f"Temperature is 0 to 2 and length 1 to 32,768 tokens; not {options.temperature} and {options.max_tokens}.")
+        raise StudioError(
+            f"Temperature is 0 to 2 and length 1 to 32,768 tokens; not {options.temperature} and {options.max_tokens}."
+        )
     return Ask(tuple(str(m) for m in models or ()), count, options, str(system or ""))
 
 
@@ -53,7 +55,9 @@ def _open(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 
 def _rate(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     undo = actions.rate(studio, data["node"], data["dimension"], data["value"])
-    return _undoable(undo) | {"scores": studio.store.scores([data["node"]], studio.config.annotator).get(data["node"], {})}
+    return _undoable(undo) | {
+        "scores": studio.store.scores([data["node"]], studio.config.annotator).get(data["node"], {})
+    }
 
 
 def _say(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:

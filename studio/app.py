@@ -123,7 +123,7 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
     )  # the one stream of a page
     parts.bridge.seed(seed, outputs=asking.box, **quick)
     remember = "(...values) => { studio.how(values); }"
-    gr.on([page.load, *(w.change for w in asking.settings)], None, asking.settings, js=remember, api_visibility="private")
+    gr.on([page.load, *asking.changes], None, asking.settings, js=remember, api_visibility="private")
     page.load(lambda: gr.Dropdown(choices=[m.name for m in studio.config.models]), outputs=asking.models, **quick)
 
 
@@ -156,7 +156,12 @@ def _wire_data(studio: Studio, parts: Parts, ui: Data) -> None:
         exchange.export_studio(studio.store, studio.media, out, progress=show, force=True)
         return gr.DownloadButton(f"Download ({out.stat().st_size / 2**20:.1f} MB)", value=str(out), visible=True)
 
-    ui.load.click(load, [ui.upload, ui.path, ui.images, ui.skip_bad], [ui.imported, ui.counts, parts.bridge], api_visibility="private")
+    ui.load.click(
+        load,
+        [ui.upload, ui.path, ui.images, ui.skip_bad],
+        [ui.imported, ui.counts, parts.bridge],
+        api_visibility="private",
+    )
     ui.save.click(save, outputs=ui.saved, api_visibility="private")
 
 

@@ -44,9 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--home", type=Path, help="folder with the database, pictures and settings (or INTERMT_STUDIO_HOME)")
-    shared.add_argument("--json", action="store_true", help="one JSON object on standard output, progress on standard error")
-    top = argparse.ArgumentParser(prog="intermt-studio", description="Chat, branch, rate: multimodal dialogues as trees, kept on this computer.")
+    shared.add_argument(
+        "--home", type=Path, help="folder with the database, pictures and settings (or INTERMT_STUDIO_HOME)"
+    )
+    shared.add_argument(
+        "--json", action="store_true", help="one JSON object on standard output, progress on standard error"
+    )
+    top = argparse.ArgumentParser(
+        prog="intermt-studio", description="Chat, branch, rate: multimodal dialogues as trees, kept on this computer."
+    )
     top.add_argument("--version", action="version", version=f"intermt-studio {__version__}")
     commands = top.add_subparsers(title="commands", required=True)
     _serve_options(_command(commands, "serve", _serve, "open the studio in the browser (the default)", shared))
@@ -54,10 +60,14 @@ def parser() -> argparse.ArgumentParser:
     read = _command(commands, "import", _import, "bring dialogues in; twice adds nothing", shared)
     read.add_argument("path", type=Path, help="a file, or a folder of them")
     read.add_argument("--format", default="auto", choices=("auto", "intermt-bench", "intermt-web", "studio"))
-    read.add_argument("--images", type=Path, help="folder with pictures that the file refers to; fills in missing ones too")
+    read.add_argument(
+        "--images", type=Path, help="folder with pictures that the file refers to; fills in missing ones too"
+    )
     read.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be read, and import the rest")
 
-    write = _command(commands, "export", _export, "write trees, pictures and judgements to a file that another studio reads", shared)
+    write = _command(
+        commands, "export", _export, "write trees, pictures and judgements to a file that another studio reads", shared
+    )
     write.add_argument("out", type=Path, help="a .zip, or a folder to make")
     write.add_argument("--format", default="studio", choices=("studio",))
     write.add_argument("--force", action="store_true", help="replace what is there")
@@ -66,7 +76,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _command(commands: Any, name: str, run: Callable[..., Any], about: str, shared: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def _command(
+    commands: Any, name: str, run: Callable[..., Any], about: str, shared: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = commands.add_parser(name, parents=[shared], help=about, description=about)
     made.set_defaults(run=run)
     return made
@@ -76,9 +88,13 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--port", type=int, help="7860 if free; 0 takes any free one")
     serve.add_argument("--host", help="127.0.0.1: this computer only")
     serve.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
-    serve.add_argument("--demo", action="store_true", help="use a temporary folder with a demo dialogue; nothing is kept")
+    serve.add_argument(
+        "--demo", action="store_true", help="use a temporary folder with a demo dialogue; nothing is kept"
+    )
     serve.add_argument("--allow-remote", action="store_true", help="let other computers in; needs --password-env")
-    serve.add_argument("--password-env", metavar="NAME", help="environment variable with the password for --allow-remote")
+    serve.add_argument(
+        "--password-env", metavar="NAME", help="environment variable with the password for --allow-remote"
+    )
 
 
 def _serve(args: argparse.Namespace) -> tuple[Answer | None, int]:
@@ -107,7 +123,14 @@ class Bar:
         from tqdm import tqdm
 
         bar = self.bars.get(what) or self.bars.setdefault(
-            what, tqdm(total=total, unit=f" {what}", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 5, leave=False)
+            what,
+            tqdm(
+                total=total,
+                unit=f" {what}",
+                file=sys.stderr,
+                mininterval=0.2 if sys.stderr.isatty() else 5,
+                leave=False,
+            ),
         )
         bar.update(done - bar.n)
         if total and done >= total:
@@ -122,7 +145,9 @@ def _import(args: argparse.Namespace) -> tuple[Answer, int]:
 
     store = Store(home_folder(args.home))
     try:
-        report = exchange.import_path(store, Media(store.home), args.path, args.format, args.images, args.skip_bad, Bar({}))
+        report = exchange.import_path(
+            store, Media(store.home), args.path, args.format, args.images, args.skip_bad, Bar({})
+        )
     finally:
         store.close()
     return _told(args, report)
@@ -139,7 +164,9 @@ def _export(args: argparse.Namespace) -> tuple[Answer, int]:
     finally:
         store.close()
     if not args.json:
-        print(f"{report.trees} trees, {report.nodes} messages, {report.images} pictures and {report.scores} scores are in {args.out}.")
+        print(
+            f"{report.trees} trees, {report.nodes} messages, {report.images} pictures and {report.scores} scores are in {args.out}."
+        )
     return asdict(report), 0
 
 

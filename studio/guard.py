@@ -45,7 +45,9 @@ class Refused(Exception):
 class Guard:
     """Wraps an ASGI app. ``secret`` lets a browser in once; the cookie it then gets is good for this run."""
 
-    def __init__(self, app: App, port: int, secret: str, host: str = "127.0.0.1", max_upload_bytes: int = 64 * 2**20) -> None:
+    def __init__(
+        self, app: App, port: int, secret: str, host: str = "127.0.0.1", max_upload_bytes: int = 64 * 2**20
+    ) -> None:
         self.app, self.port, self.secret, self.max_upload_bytes = app, port, secret, max_upload_bytes
         self.names = {"127.0.0.1", "localhost", "[::1]", host}
         self.any_address = host in ("0.0.0.0", "::")
@@ -90,7 +92,10 @@ class Guard:
             raise Refused(405, f"The method {_short(scope['method'])} is not used here; GET and POST are.")
         hosts = _values(scope, b"host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
-            raise Refused(421, f"This studio is not {_short(', '.join(hosts) or 'a host without a name')}. Open http://127.0.0.1:{self.port}.")
+            raise Refused(
+                421,
+                f"This studio is not {_short(', '.join(hosts) or 'a host without a name')}. Open http://127.0.0.1:{self.port}.",
+            )
         origins = _values(scope, b"origin")
         if any(origin != f"http://{hosts[0]}" for origin in origins):
             raise Refused(403, f"A page of {_short(', '.join(origins))} may not talk to this studio.")
@@ -106,7 +111,9 @@ class Guard:
             name, port = host, "80"
         if port != str(self.port):
             return False
-        return name in self.names or (self.any_address and _is_address(name))  # an address cannot be rebound, a name can
+        return name in self.names or (
+            self.any_address and _is_address(name)
+        )  # an address cannot be rebound, a name can
 
     def _entrance(self, scope: Scope) -> list[tuple[bytes, bytes]] | None:
         """The right secret in the address of the page: the cookie, and the way to the page without the secret."""
@@ -128,7 +135,10 @@ class Guard:
                 continue
             if morsel and _same(morsel.value, self.token):
                 return
-        raise Refused(401, "This browser has not been let in. Open the address that intermt-studio printed in its terminal (it has a token).")
+        raise Refused(
+            401,
+            "This browser has not been let in. Open the address that intermt-studio printed in its terminal (it has a token).",
+        )
 
     def _check_route(self, scope: Scope) -> None:
         path = unquote(scope["path"])
@@ -153,7 +163,10 @@ class Guard:
         return receiving
 
     def _too_large(self) -> Refused:
-        return Refused(413, f"More than {self.max_upload_bytes // 2**20} MB were sent at once. Send less, or import from a folder on this computer.")
+        return Refused(
+            413,
+            f"More than {self.max_upload_bytes // 2**20} MB were sent at once. Send less, or import from a folder on this computer.",
+        )
 
     def _headers(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         # an uploaded file is shown, never run: no script, no form, no origin of its own
@@ -161,7 +174,11 @@ class Guard:
         ours = {**HEADERS, "content-security-policy": policy}
         if scope["path"] == "/":
             ours["cache-control"] = "no-store"
-        kept = [(k, v) for k, v in headers if k.decode("latin-1").lower() not in (*ours, "server", "access-control-allow-origin")]
+        kept = [
+            (k, v)
+            for k, v in headers
+            if k.decode("latin-1").lower() not in (*ours, "server", "access-control-allow-origin")
+        ]
         return kept + [(k.encode(), v.encode()) for k, v in ours.items()]
 
 
@@ -174,9 +191,13 @@ def check_bind(host: str, allow_remote: bool, password: str | None) -> None:
     if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host.strip("[]")).is_loopback):
         return
     if not allow_remote:
-        raise StudioError(f"{host} can be reached from other computers. Leave --host out, or add --allow-remote and --password-env NAME.")
+        raise StudioError(
+            f"{host} can be reached from other computers. Leave --host out, or add --allow-remote and --password-env NAME."
+        )
     if not password or len(password) < 12:
-        raise StudioError(f"Listening on {host} needs a password of 12 characters or more in an environment variable: --password-env NAME.")
+        raise StudioError(
+            f"Listening on {host} needs a password of 12 characters or more in an environment variable: --password-env NAME."
+        )
 
 
 def _is_address(name: str) -> bool:

@@ -53,7 +53,9 @@ class Live:
     def start(self, node_id: str, tree_id: str, spec: ModelSpec, messages: list[Message], options: Options) -> Growing:
         """Let a model answer into the node ``node_id``, in a thread of its own; returns at once."""
         run = Growing(node_id, tree_id, spec.name)
-        thread = threading.Thread(target=self._run, args=(run, spec, messages, options), name=f"reply-{node_id}", daemon=True)
+        thread = threading.Thread(
+            target=self._run, args=(run, spec, messages, options), name=f"reply-{node_id}", daemon=True
+        )
         with self._changed:
             self._runs[node_id] = run
             self._threads.add(thread)
@@ -111,11 +113,14 @@ class Live:
         finally:
             self._finish(run, status, run_error, counts)
 
-    def _stream(self, run: Growing, spec: ModelSpec, messages: list[Message], options: Options) -> dict[str, int | None]:
+    def _stream(
+        self, run: Growing, spec: ModelSpec, messages: list[Message], options: Options
+    ) -> dict[str, int | None]:
         start = saved = time.perf_counter()
         backend = self.pool.get(spec)
         self._publish(run, phase="reading")
-        text, counts = "", {"prompt_tokens": None, "completion_tokens": None}
+        text = ""
+        counts: dict[str, int | None] = {"prompt_tokens": None, "completion_tokens": None}
         try:
             for delta in backend.stream(messages, options, run.stop):
                 at = time.perf_counter()

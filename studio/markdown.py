@@ -25,16 +25,19 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 # latex2mathml has no base error, and some broken input ends in a plain IndexError or the like
-LATEX_ERRORS = (*(e for e in vars(latex_errors).values() if isinstance(e, type)),
+LATEX_ERRORS: tuple[type[Exception], ...] = (*(e for e in vars(latex_errors).values() if isinstance(e, type) and issubclass(e, Exception)),
                 IndexError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # fmt: skip
 MAX_TEXT = 200_000  # characters; beyond that a text is shown as it is, since drawing it would take seconds
 MAX_MATHEMATICS = 5_000
 MAX_HIGHLIGHT = 50_000  # characters; beyond that colours cost more than they help
 IMAGE_TOKEN = re.compile(r"<\s*image\s*,\s*([^<>]{0,600})>", re.IGNORECASE)
 BRACKETS = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-MATHML = ("math mrow mi mn mo ms mtext mspace mfrac msqrt mroot mstyle msub msup msubsup munder mover munderover "
-          "mtable mtr mtd mpadded mphantom menclose mmultiscripts semantics").split()  # fmt: skip
-TAGS = {*"p br hr h1 h2 h3 h4 h5 h6 strong em s del code pre blockquote ul ol li table thead tbody tr th td a span div".split(), *MATHML}
+MATHML = """math mrow mi mn mo ms mtext mspace mfrac msqrt mroot mstyle msub msup msubsup munder mover munderover
+    mtable mtr mtd mpadded mphantom menclose mmultiscripts semantics"""
+TEXT = (
+    """p br hr h1 h2 h3 h4 h5 h6 strong em s del code pre blockquote ul ol li table thead tbody tr th td a span div"""
+)
+TAGS = {*TEXT.split(), *MATHML.split()}
 ATTRIBUTES = {
     "a": {"href", "title"}, "span": {"class", "title"}, "div": {"class"}, "code": {"class"}, "pre": {"class"}, "ol": {"start"},
     "th": {"style"}, "td": {"style"}, "math": {"display"}, "mo": {"stretchy", "fence", "form", "separator", "lspace", "rspace"},
@@ -105,7 +108,9 @@ def _draw_remote_image(_r: RendererHTML, tokens: list[Token], i: int, _o: Any, _
     return f'<a href="{html.escape(source)}">{html.escape(label)} (picture on another site)</a>'
 
 
-_markdown = MarkdownIt("commonmark", {"html": False, "highlight": _code, "breaks": True}).enable(["table", "strikethrough"])
+_markdown = MarkdownIt("commonmark", {"html": False, "highlight": _code, "breaks": True}).enable(
+    ["table", "strikethrough"]
+)
 _markdown.use(dollarmath_plugin, renderer=_mathematics, double_inline=True, allow_space=False, allow_digits=False)
 _markdown.inline.ruler.before("autolink", "image_token", _image_token)
 _markdown.inline.ruler.before("escape", "bracketed_mathematics", _bracketed)

@@ -61,7 +61,9 @@ class Media:
         """
         label = name[:80] or "The picture"
         if len(data) > MAX_BYTES:
-            raise StudioError(f"{label} has {len(data) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are taken. Make it smaller.")
+            raise StudioError(
+                f"{label} has {len(data) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are taken. Make it smaller."
+            )
         with _reading(label), Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:  # the header tells, before anything is decoded
@@ -86,7 +88,9 @@ class Media:
             StudioError: its content is not what its hash says, or it is no picture that ``add`` would take.
         """
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise StudioError(f"The picture {sha256[:12]} is damaged: its content is not what its hash says. Get the file again.")
+            raise StudioError(
+                f"The picture {sha256[:12]} is damaged: its content is not what its hash says. Get the file again."
+            )
         with _reading(f"The picture {sha256[:12]}"), Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise StudioError(f"The picture {sha256[:12]} has over {MAX_PIXELS // 10**6} megapixels.")
@@ -161,9 +165,13 @@ def _reading(label: str) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise StudioError(f"{label} is far too large once unpacked ({error}). Make it smaller.") from error
     except UnidentifiedImageError as error:
-        raise StudioError(f"{label} is no PNG, JPEG, WEBP or GIF, whatever its name says. Save it as one of these.") from error
+        raise StudioError(
+            f"{label} is no PNG, JPEG, WEBP or GIF, whatever its name says. Save it as one of these."
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError) as error:
-        raise StudioError(f"{label} is broken and cannot be read ({str(error)[:80]}). Save it again, or take another.") from error
+        raise StudioError(
+            f"{label} is broken and cannot be read ({str(error)[:80]}). Save it again, or take another."
+        ) from error
 
 
 def _transparent(picture: Image.Image) -> bool:

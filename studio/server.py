@@ -39,7 +39,11 @@ def asset(name: str) -> str:
 
 def boot_script() -> str:
     """What the page's scripts need to know before they run, as data of the window."""
-    known = {"studioRubric": rubric.document(), "studioShortcuts": json.loads(asset("shortcuts.json")), "studioSeeds": json.loads(asset("seeds.json"))}
+    known = {
+        "studioRubric": rubric.document(),
+        "studioShortcuts": json.loads(asset("shortcuts.json")),
+        "studioSeeds": json.loads(asset("seeds.json")),
+    }
     return "".join(f"window.{name} = {json.dumps(value, ensure_ascii=False)};\n" for name, value in known.items())
 
 
@@ -101,7 +105,9 @@ def _run(studio: Studio, sock: socket.socket, open_browser: bool, password: str 
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     opened = f"{address}?{urlencode({'token': secret})}"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none"))
-    print(f"intermt-studio is open at {opened if not password else address + '?token=(the password)'}\nEverything is kept in {studio.config.home}. Ctrl+C ends it.", flush=True)
+    shown = f"{address}?token=(the password)" if password else opened
+    print(f"intermt-studio is open at {shown}
+Everything is kept in {studio.config.home}. Ctrl+C ends it.", flush=True)
     if open_browser:
         threading.Timer(0.5, webbrowser.open, [opened]).start()
     server.run(sockets=[sock])
@@ -115,7 +121,9 @@ def _bind(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise StudioError(f"Cannot use {host}:{port} ({error.strerror}). Choose another port with --port, or 0 for any free one.") from error
+        raise StudioError(
+            f"Cannot use {host}:{port} ({error.strerror}). Choose another port with --port, or 0 for any free one."
+        ) from error
     return sock
 
 
@@ -133,9 +141,13 @@ class HomeLock:
             self._lock = FileLock(self.path)
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise StudioError(f"Another intermt-studio uses {self.path.parent}. Close it, or choose another folder with --home.") from error
+            raise StudioError(
+                f"Another intermt-studio uses {self.path.parent}. Close it, or choose another folder with --home."
+            ) from error
         except OSError as error:
-            raise StudioError(f"Cannot use the folder {self.path.parent}: {error.strerror}. Choose one you can write to with --home.") from error
+            raise StudioError(
+                f"Cannot use the folder {self.path.parent}: {error.strerror}. Choose one you can write to with --home."
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:

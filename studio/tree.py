@@ -64,8 +64,15 @@ class Node:
 class Tree:
     """All branches grown from one seed question. Siblings are kept in order of ``ordinal``, then id (age)."""
 
-    def __init__(self, id: str, title: str = "", tags: Iterable[str] = (), source: str = "", created_at: str = "",
-                 nodes: Iterable[Node] = ()) -> None:
+    def __init__(
+        self,
+        id: str,
+        title: str = "",
+        tags: Iterable[str] = (),
+        source: str = "",
+        created_at: str = "",
+        nodes: Iterable[Node] = (),
+    ) -> None:
         self.id, self.title, self.tags, self.source, self.created_at = id, title, list(tags), source, created_at
         self.nodes: dict[str, Node] = {}
         self.children: dict[str | None, list[str]] = {}

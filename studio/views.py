@@ -19,7 +19,9 @@ MAX_LANES = 8
 render = functools.lru_cache(maxsize=1024)(markdown.render)  # finished texts are drawn again at every visit
 
 
-def opened(studio: Studio, tree: str | None = None, node: str | None = None, lanes: Sequence[str] = ()) -> dict[str, Any]:
+def opened(
+    studio: Studio, tree: str | None = None, node: str | None = None, lanes: Sequence[str] = ()
+) -> dict[str, Any]:
     """The view of a tree, of the newest branch through a node, or of exactly these lanes (paths side by side).
 
     Raises:

@@ -14,7 +14,13 @@ TURN = {"prompt": str, "prompt_uuid": str, "response": str, "response_uuid": str
 
 def fits(data: Any) -> bool:
     """Whether a loaded JSON file looks like this format."""
-    return isinstance(data, list) and bool(data) and isinstance(data[0], dict) and "conversations" in data[0] and "annotation" in data[0]
+    return (
+        isinstance(data, list)
+        and bool(data)
+        and isinstance(data[0], dict)
+        and "conversations" in data[0]
+        and "annotation" in data[0]
+    )
 
 
 def read(path: Path, skip_bad: bool, report: Report) -> Iterator[TreeRecord]:
@@ -23,7 +29,11 @@ def read(path: Path, skip_bad: bool, report: Report) -> Iterator[TreeRecord]:
 
 
 def _row(where: str, row: Any) -> TreeRecord:
-    expect(isinstance(row, dict) and isinstance(row.get("conversations"), list) and row["conversations"], where, "it has no conversations")
+    expect(
+        isinstance(row, dict) and isinstance(row.get("conversations"), list) and row["conversations"],
+        where,
+        "it has no conversations",
+    )
     nodes: list[NodeRecord] = []
     for turn in row["conversations"]:
         expect(isinstance(turn, dict), where, "a turn is no object")
@@ -32,7 +42,15 @@ def _row(where: str, row: Any) -> TreeRecord:
         parent = nodes[-1].source_id if nodes else None
         question = f"intermt:{turn['prompt_uuid']}"
         nodes.append(NodeRecord(question, parent, "user", turn["prompt"], _images(turn.get("prompt_images"))))
-        nodes.append(NodeRecord(f"intermt:{turn['response_uuid']}", question, "assistant", turn["response"], _images(turn.get("response_images"))))
+        nodes.append(
+            NodeRecord(
+                f"intermt:{turn['response_uuid']}",
+                question,
+                "assistant",
+                turn["response"],
+                _images(turn.get("response_images")),
+            )
+        )
     _annotate(where, nodes[-1], row.get("annotation") or {})
     return TreeRecord(nodes[0].text[:60], "intermt-bench", ["InterMT-Bench"], "intermt", nodes)
 

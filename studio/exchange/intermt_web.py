@@ -13,7 +13,12 @@ NAME = "dataset_examples.json"
 
 def fits(data: Any) -> bool:
     """Whether a loaded JSON file looks like this format."""
-    return isinstance(data, list) and bool(data) and isinstance(data[0], dict) and {"group", "imageP", "imageR"} <= set(data[0])
+    return (
+        isinstance(data, list)
+        and bool(data)
+        and isinstance(data[0], dict)
+        and {"group", "imageP", "imageR"} <= set(data[0])
+    )
 
 
 def files(path: Path) -> list[Path]:
@@ -31,8 +36,18 @@ def read(path: Path, skip_bad: bool, report: Report) -> Iterator[TreeRecord]:
         nodes: list[NodeRecord] = []
         for i, turn in enumerate(turns):
             here = f"intermt-web:{scenario}/{group}/{i}"
-            nodes.append(NodeRecord(f"{here}/question", nodes[-1].source_id if nodes else None, "user", turn["prompt"], _images(turn["imageP"])))
-            nodes.append(NodeRecord(f"{here}/reply", f"{here}/question", "assistant", turn["response"], _images(turn["imageR"])))
+            nodes.append(
+                NodeRecord(
+                    f"{here}/question",
+                    nodes[-1].source_id if nodes else None,
+                    "user",
+                    turn["prompt"],
+                    _images(turn["imageP"]),
+                )
+            )
+            nodes.append(
+                NodeRecord(f"{here}/reply", f"{here}/question", "assistant", turn["response"], _images(turn["imageR"]))
+            )
         title = str(turns[0].get("group_name") or turns[0]["prompt"][:60])
         yield TreeRecord(title, "intermt-web", [str(turns[0].get("category") or scenario)], "intermt", nodes)
 
@@ -41,7 +56,9 @@ def _turn(where: str, row: Any) -> dict[str, Any]:
     expect(isinstance(row, dict), where, "it is no turn")
     for key in ("group", "prompt", "response", "imageP", "imageR"):
         expect(key in row, where, f"{key!r} is missing")
-    expect(isinstance(row["prompt"], str) and isinstance(row["response"], str), where, "prompt and response must be text")
+    expect(
+        isinstance(row["prompt"], str) and isinstance(row["response"], str), where, "prompt and response must be text"
+    )
     return dict(row)
 
 

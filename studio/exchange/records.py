@@ -60,10 +60,13 @@ class Report:
     def sentence(self) -> str:
         """One line for the person."""
         new = f"{self.trees} new trees, {self.nodes} messages, {self.images} pictures and {self.scores} scores"
-        rest = [f"{self.known} messages were here before" if self.known else "", f"{self.filled} missing pictures were filled in" if self.filled else "",
-                f"{self.missing} pictures are missing: give their folder to fill them in" if self.missing else "",
-                f"{len(self.skipped)} rows were left out ({self.skipped[0]})" if self.skipped else ""]  # fmt: skip
-        return "; ".join([new, *filter(None, rest)]) + "."
+        rest = [
+            self.known and f"{self.known} messages were here before",
+            self.filled and f"{self.filled} missing pictures were filled in",
+            self.missing and f"{self.missing} pictures are missing: give their folder to fill them in",
+            self.skipped and f"{len(self.skipped)} rows were left out ({self.skipped[0]})",
+        ]
+        return "; ".join([new, *(line for line in rest if line)]) + "."
 
 
 class Folder:
@@ -87,7 +90,11 @@ class Folder:
             return None
         stem, _, suffix = pieces[-1].rpartition(".")
         # the reduced copies of the web examples are JPEG; '3_jpg.jpg' is what was 3.jpg where a 3.png was there too
-        names = [pieces[-1], *([f"{stem}_jpg.jpg"] if suffix in ("jpg", "jpeg") else []), *(f"{stem}{s}" for s in SUFFIXES)]
+        names = [
+            pieces[-1],
+            *([f"{stem}_jpg.jpg"] if suffix in ("jpg", "jpeg") else []),
+            *(f"{stem}{s}" for s in SUFFIXES),
+        ]
         if suffix in ("jpg", "jpeg"):
             names = [names[1], names[0], *names[2:]]
         for start in range(len(pieces)):
@@ -111,13 +118,17 @@ def read_json(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise StudioError(f"{path.name} is no text file in UTF-8 (byte {error.start}).") from error
     except json.JSONDecodeError as error:
-        raise StudioError(f"{path.name} is no whole JSON file: {error.msg} at line {error.lineno}. Was it cut short? Get it again.") from error
+        raise StudioError(
+            f"{path.name} is no whole JSON file: {error.msg} at line {error.lineno}. Was it cut short? Get it again."
+        ) from error
 
 
 def add(store: Store, media: Media, record: TreeRecord, folder: Folder, report: Report) -> None:
     """Bring a tree into the store in one transaction; what was imported before is found again and left as it is."""
     known = store.by_source(n.source_id for n in record.nodes)
-    found = {ref: file for n in record.nodes if n.source_id not in known for ref in n.images if (file := folder.find(ref))}
+    found = {
+        ref: file for n in record.nodes if n.source_id not in known for ref in n.images if (file := folder.find(ref))
+    }
     hashes = {ref: _stored(store, media, file) for ref, file in found.items()}
     with store.write():
         at_home = next((store.node(i).tree_id for i in known.values()), None)
@@ -129,7 +140,9 @@ def add(store: Store, media: Media, record: TreeRecord, folder: Folder, report: 
             else:
                 parent = known[n.parent_id] if n.parent_id else None
                 parts = _parts(n, hashes)
-                known[n.source_id] = store.add_node(tree_id, parent, n.role, parts, source_id=n.source_id, model=n.model)
+                known[n.source_id] = store.add_node(
+                    tree_id, parent, n.role, parts, source_id=n.source_id, model=n.model
+                )
                 report.nodes += 1
                 report.images += sum(p.image_sha256 is not None for p in parts)
             _judge(store, record.annotator, known[n.source_id], n, report)
@@ -175,7 +188,9 @@ def _parts(n: NodeRecord, hashes: dict[str, str]) -> list[Part]:
     tokens = [t.strip() for t in TOKEN.findall(n.text)]
     captions = tokens if len(tokens) == len(n.images) else [""] * len(n.images)  # they agree in 94 % of turns only
     text = [Part("text", n.text)] if n.text else []
-    return text + [Part("image", ref, hashes.get(ref), caption) for ref, caption in zip(n.images, captions, strict=True)]
+    return text + [
+        Part("image", ref, hashes.get(ref), caption) for ref, caption in zip(n.images, captions, strict=True)
+    ]
 
 
 def _judge(store: Store, annotator: str, node_id: str, n: NodeRecord, report: Report) -> None:

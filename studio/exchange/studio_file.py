@@ -56,7 +56,9 @@ class ZipSource:
         if info is None:
             return None
         if info.file_size > MAX_BYTES:
-            raise StudioError(f"{self.name}: the picture {sha256[:12]} unpacks to over {MAX_BYTES // 2**20} MB. It is no file of ours.")
+            raise StudioError(
+                f"{self.name}: the picture {sha256[:12]} unpacks to over {MAX_BYTES // 2**20} MB. It is no file of ours."
+            )
         with self.zip.open(info) as file:
             return file.read(MAX_BYTES + 1)
 
@@ -126,11 +128,18 @@ def write(store: Store, media: Media, out: Path, tree_ids: list[str], progress: 
     except OSError as error:
         with contextlib.suppress(OSError):
             temp.unlink()
-        raise StudioError(f"Cannot write {out}: {error.strerror or error}. Free some space, or choose another place.") from error
+        raise StudioError(
+            f"Cannot write {out}: {error.strerror or error}. Free some space, or choose another place."
+        ) from error
 
 
 def _lines(store: Store, tree_ids: list[str], progress: Progress, report: Report, hashes: set[str]) -> Iterator[str]:
-    yield json.dumps({"format": FORMAT, "version": VERSION, "made_by": __version__, "made_at": now(), "trees": len(tree_ids)}) + "\n"
+    yield (
+        json.dumps(
+            {"format": FORMAT, "version": VERSION, "made_by": __version__, "made_at": now(), "trees": len(tree_ids)}
+        )
+        + "\n"
+    )
     for i, tree_id in enumerate(tree_ids):
         dump = store.dump_tree(tree_id)
         hashes |= {row["sha256"] for row in dump["images"]}
@@ -141,7 +150,9 @@ def _lines(store: Store, tree_ids: list[str], progress: Progress, report: Report
         progress(i + 1, len(tree_ids), "trees")
 
 
-def _write_zip(store: Store, media: Media, archive: zipfile.ZipFile, tree_ids: list[str], progress: Progress, report: Report) -> None:
+def _write_zip(
+    store: Store, media: Media, archive: zipfile.ZipFile, tree_ids: list[str], progress: Progress, report: Report
+) -> None:
     hashes: set[str] = set()
     with archive.open(LINES, "w", force_zip64=True) as file:
         for line in _lines(store, tree_ids, progress, report, hashes):
@@ -152,7 +163,9 @@ def _write_zip(store: Store, media: Media, archive: zipfile.ZipFile, tree_ids: l
             report.images += 1
 
 
-def _write_folder(store: Store, media: Media, out: Path, tree_ids: list[str], progress: Progress, report: Report) -> None:
+def _write_folder(
+    store: Store, media: Media, out: Path, tree_ids: list[str], progress: Progress, report: Report
+) -> None:
     hashes: set[str] = set()
     (out / "media").mkdir(parents=True, exist_ok=True)
     temp = out / f".{LINES}.new"
@@ -181,7 +194,9 @@ def _dumps(name: str, lines: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             dump = json.loads(line)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise StudioError(f"{name} line {number}: it is no whole line of JSON. Was the file cut short? Get it again.") from error
+            raise StudioError(
+                f"{name} line {number}: it is no whole line of JSON. Was the file cut short? Get it again."
+            ) from error
         if number == 1:
             _check_header(name, dump)
         else:
@@ -190,10 +205,14 @@ def _dumps(name: str, lines: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _check_header(name: str, header: Any) -> None:
-    expect(isinstance(header, dict) and header.get("format") == FORMAT, name, "its first line is not that of a studio file")
+    expect(
+        isinstance(header, dict) and header.get("format") == FORMAT, name, "its first line is not that of a studio file"
+    )
     expect(isinstance(header.get("version"), int), name, "its first line names no version")
     if header["version"] > VERSION:
-        raise StudioError(f"{name} was made by a newer intermt-studio ({header.get('made_by')}). Install that version to import it.")
+        raise StudioError(
+            f"{name} was made by a newer intermt-studio ({header.get('made_by')}). Install that version to import it."
+        )
 
 
 def _load(store: Store, media: Media, source: Source, dump: Any, where: str, report: Report) -> None:

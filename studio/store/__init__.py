@@ -8,11 +8,12 @@ from __future__ import annotations
 from studio.store.connection import Connection, new_id, now
 from studio.store.images import Images
 from studio.store.judgements import Judgements
+from studio.store.search import Hit, Search
 from studio.store.transfer import Transfer
-from studio.store.trees import Hit, Trees, TreeRow
+from studio.store.trees import TreeRow, Trees
 
 __all__ = ["Hit", "Store", "TreeRow", "new_id", "now"]
 
 
-class Store(Trees, Judgements, Images, Transfer, Connection):
+class Store(Trees, Search, Judgements, Images, Transfer, Connection):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""

@@ -157,7 +157,9 @@ class Connection:
         said = str(error)
         if "full" in said:
             free = shutil.disk_usage(self.home).free // 2**20
-            return f"The disk is full ({free} MB left at {self.home}): this was not saved. Free some space and try again."
+            return (
+                f"The disk is full ({free} MB left at {self.home}): this was not saved. Free some space and try again."
+            )
         if "readonly" in said or "unable to open" in said:
             return f"Cannot write to {self.file} ({said}). Choose a folder you can write to with --home."
         if "not a database" in said or "malformed" in said:

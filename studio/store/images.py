@@ -12,7 +12,9 @@ from studio.store.connection import Connection, now
 class Images(Connection):
     """One row an image, by the SHA-256 of its stored bytes."""
 
-    def add_image(self, sha256: str, mime: str, width: int, height: int, bytes: int, origin: str, **fields: Any) -> None:
+    def add_image(
+        self, sha256: str, mime: str, width: int, height: int, bytes: int, origin: str, **fields: Any
+    ) -> None:
         """Record an image; one that is known already keeps its first record. ``params`` as a dict."""
         row = {"sha256": sha256, "mime": mime, "width": width, "height": height, "bytes": bytes, "origin": origin,
                "created_at": now()} | fields  # fmt: skip
@@ -39,4 +41,6 @@ class Images(Connection):
     def fill_image(self, node_id: str, ordinal: int, sha256: str) -> None:
         """Give an image part its file, which has come now."""
         with self.write() as db:
-            db.execute("UPDATE parts SET image_sha256 = ? WHERE node_id = ? AND ordinal = ?", [sha256, node_id, ordinal])
+            db.execute(
+                "UPDATE parts SET image_sha256 = ? WHERE node_id = ? AND ordinal = ?", [sha256, node_id, ordinal]
+            )

@@ -60,12 +60,17 @@ class Judgements(Connection):
             StudioError: local and not siblings, global and not of one tree, or the same reply twice.
         """
         with self.write() as db:
-            pair = {r["id"]: r for r in db.execute("SELECT id, tree_id, parent_id FROM nodes WHERE id IN (?, ?)", [left, right])}
+            pair = {
+                r["id"]: r
+                for r in db.execute("SELECT id, tree_id, parent_id FROM nodes WHERE id IN (?, ?)", [left, right])
+            }
             if len(pair) != 2:
                 raise StudioError("A comparison needs two different replies that exist. Choose two.")
             shared = "parent_id" if level == "local" else "tree_id"
             if pair[left][shared] != pair[right][shared]:
-                raise StudioError(f"A {level} comparison needs two replies of one {'question' if level == 'local' else 'tree'}.")
+                raise StudioError(
+                    f"A {level} comparison needs two replies of one {'question' if level == 'local' else 'tree'}."
+                )
             at, row_id = now(), new_id()
             db.execute(
                 "UPDATE comparisons SET superseded_at = ? WHERE level = ? AND dimension = ? AND annotator = ? AND round = ? "
@@ -89,7 +94,9 @@ class Judgements(Connection):
             found.setdefault(r["node_id"], {})[r["dimension"]] = r["value"]
         return found
 
-    def feedback(self, node_ids: Iterable[str], annotator: str, round: int = 1) -> dict[str, dict[tuple[str, str], str]]:
+    def feedback(
+        self, node_ids: Iterable[str], annotator: str, round: int = 1
+    ) -> dict[str, dict[tuple[str, str], str]]:
         """Current feedback by one annotator: node id -> (level, kind) -> text."""
         found: dict[str, dict[tuple[str, str], str]] = {}
         for r in self.rows(

@@ -56,10 +56,14 @@ class Transfer(Connection):
         """
         added = dict.fromkeys(SAME, 0)
         with self.write() as db:
-            db.execute("PRAGMA defer_foreign_keys = ON")  # a row may come before the one it refers to; checked at the commit
+            db.execute(
+                "PRAGMA defer_foreign_keys = ON"
+            )  # a row may come before the one it refers to; checked at the commit
             for table in SAME:
                 rows = [dump["tree"]] if table == "trees" else dump.get(table, [])
-                known = {r["name"] for r in db.execute(f"SELECT name FROM pragma_table_info('{table}')")} - ({"id"} if table == "parts" else set())
+                known = {r["name"] for r in db.execute(f"SELECT name FROM pragma_table_info('{table}')")} - (
+                    {"id"} if table == "parts" else set()
+                )
                 for row in rows:
                     if not isinstance(row, dict) or any(row.get(k) is None for k in SAME[table]):
                         raise StudioError(f"{where}: a row of {table} lacks {', '.join(SAME[table])}.")
@@ -71,10 +75,19 @@ class Transfer(Connection):
         key = " AND ".join(f"{k} = ?" for k in SAME[table])
         old = db.execute(f"SELECT * FROM {table} WHERE {key}", [row[k] for k in SAME[table]]).fetchone()
         if old is not None:
-            if table == "nodes" and (old["tree_id"], old["parent_id"], old["role"]) != (row.get("tree_id"), row.get("parent_id"), row.get("role")):
-                raise StudioError(f"{where}: the message {row['id']} is another one here. Import into an empty home folder instead.")
+            if table == "nodes" and (old["tree_id"], old["parent_id"], old["role"]) != (
+                row.get("tree_id"),
+                row.get("parent_id"),
+                row.get("role"),
+            ):
+                raise StudioError(
+                    f"{where}: the message {row['id']} is another one here. Import into an empty home folder instead."
+                )
             if row.get("superseded_at") and "superseded_at" in old.keys() and not old["superseded_at"]:  # noqa: SIM118
-                db.execute(f"UPDATE {table} SET superseded_at = ? WHERE {key}", [row["superseded_at"], *(row[k] for k in SAME[table])])
+                db.execute(
+                    f"UPDATE {table} SET superseded_at = ? WHERE {key}",
+                    [row["superseded_at"], *(row[k] for k in SAME[table])],
+                )
             return 0
         if table == "scores" and not row.get("superseded_at"):
             self._settle(row)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from studio import StudioError
 from studio.store.connection import Connection, new_id, now
-from studio.tree import Node, Part, Role, Status, Tree
+from studio.tree import Node, Part, Role, Tree
 
 NODE_FIELDS = ("backend", "model", "params", "status", "error", "prompt_tokens", "completion_tokens", "first_token_ms",
                "latency_ms", "starred", "pruned_at", "created_at", "source_id")  # fmt: skip
@@ -48,19 +48,6 @@ class TreeRow:
     rated: int
     removed: bool
     last_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One found part. ``before``, ``match``, ``after`` are plain text around the first match."""
-
-    tree_id: str
-    node_id: str
-    title: str
-    role: Role
-    before: str
-    match: str
-    after: str
 
 
 def as_node(row: dict[str, Any], parts: Iterable[Part] = ()) -> Node:
@@ -107,10 +94,14 @@ class Trees(Connection):
         """A whole tree with its parts. Raises StudioError when there is none."""
         head = self.rows("SELECT * FROM trees WHERE id = ?", [tree_id])
         if not head:
-            raise StudioError(f"No dialogue has the id {tree_id[:40]!r}: it may be in another home folder. Choose one from the list.")
+            raise StudioError(
+                f"No dialogue has the id {tree_id[:40]!r}: it may be in another home folder. Choose one from the list."
+            )
         rows = self.rows("SELECT * FROM nodes WHERE tree_id = ? ORDER BY id", [tree_id])
         nodes = self._nodes(rows) if rows else []
-        return Tree(tree_id, head[0]["title"], json.loads(head[0]["tags"]), head[0]["source"], head[0]["created_at"], nodes)
+        return Tree(
+            tree_id, head[0]["title"], json.loads(head[0]["tags"]), head[0]["source"], head[0]["created_at"], nodes
+        )
 
     def title(self, tree_id: str) -> str:
         """The title of a tree, '' when there is none."""
@@ -145,25 +136,6 @@ class Trees(Connection):
         return [TreeRow(r["id"], r["title"], json.loads(r["tags"]), r["source"], r["questions"], r["replies"],
                         r["rated"], removed, r["last_at"]) for r in rows]  # fmt: skip
 
-    def search(self, words: str, limit: int = 50) -> list[Hit]:
-        """Parts on any branch that contain every word (the last one as a prefix), best first. Any input is safe."""
-        quoted = [f'"{w}"' for w in words.replace('"', " ").split()]
-        if not quoted:
-            return []
-        rows = self.rows(
-            "SELECT n.tree_id, n.id, t.title, n.role, snippet(parts_fts, -1, char(1), char(2), '…', 14) AS found "
-            "FROM parts_fts JOIN parts p ON p.id = parts_fts.rowid JOIN nodes n ON n.id = p.node_id "
-            "JOIN trees t ON t.id = n.tree_id WHERE parts_fts MATCH ? ORDER BY rank LIMIT ?",
-            [" ".join(quoted) + "*", limit],
-        )
-        hits = []
-        for r in rows:
-            before, _, rest = r["found"].partition("\x01")
-            match, _, after = rest.partition("\x02")
-            after = after.replace("\x01", "").replace("\x02", "")
-            hits.append(Hit(r["tree_id"], r["id"], r["title"], r["role"], before, match, after))
-        return hits
-
     def streaming(self, tree_id: str | None = None) -> list[str]:
         """Ids of the replies that are still growing."""
         where, args = (" AND tree_id = ?", [tree_id]) if tree_id else ("", [])
@@ -176,14 +148,31 @@ class Trees(Connection):
 
     def counts(self) -> dict[str, int]:
         """Rows of every table that holds the person's work."""
-        names = ("trees", "nodes", "parts", "images", "scores", "comparisons", "feedback", "crucial_steps", "judges", "jobs")
+        names = (
+            "trees",
+            "nodes",
+            "parts",
+            "images",
+            "scores",
+            "comparisons",
+            "feedback",
+            "crucial_steps",
+            "judges",
+            "jobs",
+        )
         return {n: self.rows(f"SELECT count(*) AS n FROM {n}")[0]["n"] for n in names}
 
     # ---- growing
 
     def create_tree(self, title: str = "", tags: Iterable[str] = (), source: str = "", **fields: Any) -> str:
         """A new, empty tree; returns its id. ``fields`` may give id and created_at (for an import)."""
-        row = {"id": new_id(), "title": title, "tags": json.dumps(list(tags)), "source": source, "created_at": now()} | fields
+        row = {
+            "id": new_id(),
+            "title": title,
+            "tags": json.dumps(list(tags)),
+            "source": source,
+            "created_at": now(),
+        } | fields
         with self.write() as db:
             db["trees"].insert(row)  # type: ignore[union-attr]
         return str(row["id"])
@@ -193,7 +182,9 @@ class Trees(Connection):
         with self.write() as db:
             db.execute("UPDATE trees SET title = ? WHERE id = ?", [title, tree_id])
 
-    def add_node(self, tree_id: str, parent_id: str | None, role: Role, parts: Sequence[Part] = (), **fields: Any) -> str:
+    def add_node(
+        self, tree_id: str, parent_id: str | None, role: Role, parts: Sequence[Part] = (), **fields: Any
+    ) -> str:
         """A new last sibling; returns its id. ``fields``: columns of ``nodes`` (params as a dict), ``id`` for an import."""
         row = {"id": fields.pop("id", None) or new_id(), "tree_id": tree_id, "parent_id": parent_id, "role": role,
                "created_at": now()} | {k: fields[k] for k in NODE_FIELDS if fields.get(k) is not None}  # fmt: skip
@@ -205,7 +196,7 @@ class Trees(Connection):
                 "(SELECT count(*) FROM nodes WHERE tree_id = ? AND parent_id IS ?)",
                 [*row.values(), tree_id, parent_id],
             )
-            self._set_parts(row["id"], parts)
+            self._set_parts(str(row["id"]), parts)
         return str(row["id"])
 
     def grow(self, node_id: str, parts: Sequence[Part], **fields: Any) -> None:
@@ -220,7 +211,9 @@ class Trees(Connection):
         """Mark replies that were growing when the studio was killed as stopped, their text kept. Call at start only."""
         with self.write() as db:
             message = "The studio was closed while this reply was growing."
-            return db.execute("UPDATE nodes SET status = 'stopped', error = ? WHERE status = 'streaming'", [message]).rowcount
+            return db.execute(
+                "UPDATE nodes SET status = 'stopped', error = ? WHERE status = 'streaming'", [message]
+            ).rowcount
 
     # ---- marking
 
@@ -239,13 +232,17 @@ class Trees(Connection):
         """Take a prune back, on the node and on everything above it."""
         ids = [n.id for n in self.path(node_id)]
         with self.write() as db:
-            db.execute("UPDATE nodes SET pruned_at = NULL WHERE id IN (SELECT value FROM json_each(?))", [json.dumps(ids)])
+            db.execute(
+                "UPDATE nodes SET pruned_at = NULL WHERE id IN (SELECT value FROM json_each(?))", [json.dumps(ids)]
+            )
 
     # ---- inside
 
     def _nodes(self, rows: list[dict[str, Any]], wanted: str | None = None) -> list[Node]:
         if not rows and wanted is not None:
-            raise StudioError(f"No message has the id {wanted[:40]!r}: it may be in another home folder. Reload the page.")
+            raise StudioError(
+                f"No message has the id {wanted[:40]!r}: it may be in another home folder. Reload the page."
+            )
         parts: dict[str, list[Part]] = {}
         for p in self.rows(
             "SELECT node_id, kind, text, image_sha256, caption FROM parts "
@@ -269,7 +266,3 @@ class Trees(Connection):
                 db.execute("UPDATE parts SET kind = ?, text = ?, image_sha256 = ?, caption = ? WHERE node_id = ? AND ordinal = ?",
                            [*new, node_id, i])  # fmt: skip
         db.execute("DELETE FROM parts WHERE node_id = ? AND ordinal >= ?", [node_id, len(parts)])
-
-
-Kind = Literal["rationale", "critique", "refinement"]
-__all__ = ["Hit", "Kind", "Status", "TreeRow", "Trees", "as_node"]

@@ -1,0 +1,26 @@
+"""The list of models: adding one to ``studio.toml``, taking one out, reading the file again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from backends import ModelSpec
+from studio import config
+from studio.actions.core import Studio
+
+
+def add_model(studio: Studio, spec: ModelSpec) -> None:
+    """Add a model to ``studio.toml`` and to the list."""
+    config.add_model(studio.config.home, spec)
+    reload_models(studio)
+
+
+def remove_model(studio: Studio, name: str) -> None:
+    """Take a model of ``studio.toml`` out of the list."""
+    config.remove_model(studio.config.home, name)
+    reload_models(studio)
+
+
+def reload_models(studio: Studio) -> None:
+    """Read the models of ``studio.toml`` again."""
+    studio.config = replace(studio.config, models=config.load(studio.config.home).models)

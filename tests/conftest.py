@@ -1,0 +1,163 @@
+"""Shared fixtures: a home in a temporary folder, an open studio, the whole server, a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends import ModelSpec
+from studio.actions import Ask, Studio
+from studio.config import Config
+from studio.tree import Part
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ECHO = ModelSpec("Echo (no model)", "echo", {"delay_ms": 0})
+SLOW = ModelSpec("Slow echo", "echo", {"delay_ms": 60})
+BROKEN = ModelSpec("Broken echo", "echo", {"delay_ms": 0, "fail_after": 3})
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+                  "--disable-sync", "--no-first-run"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test ever touches the home of the person who runs it."""
+    monkeypatch.setenv("INTERMT_STUDIO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    """An open studio over an empty home, with echoes as models."""
+    opened = Studio.open(Config(tmp_path / "home", annotator="ann", models=(ECHO, SLOW, BROKEN)))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Real InterMT data beside the project, where it is."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no InterMT data at {SHARED}: this test needs it")
+    return SHARED
+
+
+def wait(condition: Any, seconds: float = 10.0, what: str = "condition") -> Any:
+    """What ``condition()`` returns once it is true; fails after a while."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{what} did not come true within {seconds} s")
+
+
+def settle(studio: Studio) -> None:
+    """Wait until nothing grows."""
+    wait(lambda: not studio.live.growing(), 60, "the end of all replies")
+
+
+def plant(studio: Studio, *texts: str) -> list[str]:
+    """A dialogue of these texts, question and reply in turn; returns the node ids."""
+    tree = studio.store.create_tree(texts[0])
+    ids: list[str] = []
+    for i, text in enumerate(texts):
+        ids.append(
+            studio.store.add_node(
+                tree,
+                ids[-1] if ids else None,
+                "assistant" if i % 2 else "user",
+                [Part("text", text)],
+                model="m" if i % 2 else None,
+            )
+        )
+    return ids
+
+
+def how(*models: str, **more: Any) -> Ask:
+    """An ``Ask`` for some models (the quick echo when none is named)."""
+    return Ask(models or (ECHO.name,), **more)
+
+
+@dataclass
+class Served:
+    """A studio behind its real server."""
+
+    studio: Studio
+    url: str
+    port: int
+
+
+@pytest.fixture
+def served(studio: Studio) -> Iterator[Served]:
+    """The whole thing on a free loopback port: guard, Gradio, media."""
+    import uvicorn
+
+    from studio.guard import Guard
+    from studio.server import UPLOAD_CAP, web_app
+
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    guarded = Guard(web_app(studio), port=port, secret="let-me-in", max_upload_bytes=UPLOAD_CAP)
+    server = uvicorn.Server(uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=1, ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread.start()
+    wait(lambda: server.started, 30, "the server's start")
+    yield Served(studio, f"http://127.0.0.1:{port}/?token=let-me-in", port)
+    studio.live.close()
+    server.should_exit = True
+    thread.join(10)
+    sock.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One headless Chromium for the session; without one the test is skipped, or fails where it is required."""
+    if CHROMIUM is None:
+        reason = "no Chromium found: browser tests did not run (apt install chromium)"
+        if os.environ.get("STUDIO_REQUIRE_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Any, served: Served) -> Iterator[Any]:
+    """The studio's page, let in and ready; every console error and uncaught exception fails the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened = context.new_page()
+    troubles = watch(opened)
+    opened.goto(served.url)
+    opened.wait_for_selector(".sidebar .tree-list", timeout=30_000)
+    opened.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+    yield opened
+    context.close()
+    assert not troubles, troubles
+
+
+def watch(opened: Any) -> list[str]:
+    """Collect what goes wrong in a page."""
+    troubles: list[str] = []
+    opened.on("pageerror", lambda error: troubles.append(f"uncaught: {error}"))
+    opened.on(
+        "console",
+        lambda m: troubles.append(m.text) if m.type == "error" and not re.search("status of 4", m.text) else None,
+    )
+    return troubles

@@ -1,0 +1,89 @@
+"""Who may import what: arrows go down, and heavy or outer libraries stay in their corner."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted(p for folder in ("studio", "components", "backends", "judge") for p in (ROOT / folder).rglob("*.py"))
+LEVELS = {  # a module imports only from lower levels, or from its own package
+    "studio.cli": 9, "studio.server": 8, "studio.demo": 8, "studio.app": 7, "components": 6, "studio.api": 6, "studio.guard": 1,
+    "studio.views": 5, "studio.exchange": 5, "studio.actions": 4, "studio.doctor": 5, "studio.live": 3, "studio.config": 2,
+    "studio.store": 2, "studio.media": 2, "studio.migrations": 1, "studio.markdown": 1, "judge": 1, "backends": 1, "studio.tree": 0, "studio": 0,
+}  # fmt: skip
+HEAVY = {"torch", "transformers", "diffusers", "llama_cpp", "onnxruntime", "openai"}
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def layer(name: str) -> tuple[str, int]:
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        if (key := ".".join(parts[:end])) in LEVELS:
+            return key, LEVELS[key]
+    raise AssertionError(f"{name} has no layer: give it one")
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """(module, at top level) for every import in a file; `from studio import actions` counts as studio.actions."""
+    found = []
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(a.name, id(node) in top) for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            deeper = [f"{node.module}.{a.name}" for a in node.names]
+            found += [(d if d in LEVELS else node.module, id(node) in top) for d in deeper]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_arrows_go_down(path: Path) -> None:
+    mine, level = layer(module(path))
+    for name, _ in imports(path):
+        if name.split(".")[0] in ("studio", "components", "backends", "judge", "assets", "tests"):
+            theirs, below = layer(name)
+            assert theirs == mine or below < level, f"{module(path)} (level {level}) imports {name} (level {below})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_libraries_stay_in_their_corner(path: Path) -> None:
+    name = module(path)
+    for imported, top in imports(path):
+        package = imported.split(".")[0]
+        if package == "gradio":
+            assert name.startswith("components") or name == "studio.app", f"{name} imports gradio"
+        if package in ("sqlite3", "pysqlite3"):
+            assert name == "studio.doctor", f"{name} imports {package}"
+        if package in HEAVY:
+            assert not top, f"{name} imports {package} before it is needed"
+        if name.startswith("judge"):
+            assert package not in ("gradio", "studio", "components"), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_sql_stays_in_the_store(path: Path) -> None:
+    name = module(path)
+    if name.startswith(("studio.store", "studio.migrations")):
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not node.value.lstrip().startswith(("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "PRAGMA ")), (
+                f"{name}: {node.value[:60]}"
+            )
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 300, f"{module(path)} has {text.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 60, f"{module(path)}.{node.name} has {length} lines"
