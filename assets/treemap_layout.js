@@ -1,10 +1,10 @@
-/* Where each node of a tree is, in map units, and the camera that takes map units to pixels.
-   Owns places, scale and what is in view. Pure: it never touches the page.
-   window.studioTreeLayout = {layout, lookUp, indexFrom, Camera, X, Y, DOT}. */
+/* The tree map without its pixels: where each node is, what is folded, in view, on the current path, under the pointer.
+   Pure: it never touches the page. window.studioTreeLayout = {layout, lookUp, Camera, Plan, rated, DOT, BADGE}. */
 'use strict';
 window.studioTreeLayout = (() => {
   const X = 36, Y = 48;  // distance between neighbours and between rows, in map units
   const DOT = 0.4;       // below this scale a node is a dot and an edge a straight line
+  const BADGE = 19;      // from a folded node down to its badge
 
   const place = (node, parent) => ({
     id: node.id, node, parent, depth: parent.depth + 1, index: parent.children.length, children: [], x: 0, y: 0,
@@ -128,7 +128,7 @@ window.studioTreeLayout = (() => {
     }
     get ky() { return Math.max(this.k, Math.min(DOT, this.fits.y)); }
     toScreen(p) { return { x: (p.x - this.left) * this.k, y: (p.y - this.top) * this.ky }; }
-    zoom(factor, x, y) {
+    zoom(factor, x = this.width / 2, y = this.height / 2) {
       const { k, ky } = this, least = Math.min(0.1, this.fits.x, this.fits.y);
       this.k = Math.min(2.5, Math.max(least, k * factor));
       this.left += x / k - x / this.k;
@@ -184,5 +184,113 @@ window.studioTreeLayout = (() => {
     return { places, links: links.filter(v => v.parent.node) };
   }
 
-  return { layout, lookUp, indexFrom, Camera, X, Y, DOT };
+  const rated = node => `${Math.round((node.coverage || 0) * 4)} of 4`;  // of the four local dimensions
+
+  /* What the map shows: a tree, its folds, the current paths, and the camera on them. */
+  class Plan {
+    constructor() {
+      Object.assign(this, { tree: null, nodes: [], folded: new Set(), focus: null, lanes: [], path: new Set() });
+      Object.assign(this, { camera: new Camera(), layouts: 0, unframed: true });
+    }
+    at(id) { return this.camera.placed.at.get(id); }
+
+    setTree({ tree_id, nodes }) {
+      if (tree_id !== this.tree) { this.folded.clear(); this.unframed = true; }
+      Object.assign(this, { tree: tree_id, nodes });
+      this.relayout(this.focus);
+    }
+
+    setView({ focus, lanes = [] }) {
+      Object.assign(this, { focus, lanes });
+      const at = this.at(focus);
+      if (at && !at.shown) {
+        for (let p = at.parent; p; p = p.parent) this.folded.delete(p.id);
+        this.relayout(focus);
+      } else this.trace();
+      this.show();
+    }
+
+    /* Lays the tree out again; the node `still` stays where it was in the panel. */
+    relayout(still) {
+      const { camera } = this, before = this.at(still), s = before?.shown && camera.toScreen(before);
+      camera.placed = layout(this.nodes, this.folded);
+      this.layouts++;
+      const after = this.at(still);
+      if (s && after?.shown) { camera.left = after.x - s.x / camera.k; camera.top = after.y - s.y / camera.ky; }
+      this.trace();
+    }
+
+    trace() {
+      this.path = new Set();
+      for (const lane of this.lanes) for (let v = this.at(lane); v?.node; v = v.parent) this.path.add(v.id);
+    }
+
+    /* Brings the focus into view: a new tree is framed, one that is known moves only when the focus is outside. */
+    show() {
+      const at = this.at(this.focus), { camera } = this;
+      if (!camera.width || !camera.placed.roots.length) return;
+      if (this.unframed) camera.frame(at || camera.placed.roots[0]); else if (at?.shown) camera.reveal(at);
+      if (at) this.unframed = false;
+    }
+
+    resize(width, height) {
+      const { camera } = this;
+      if (camera.width) camera.left += (camera.width - width) / 2 / camera.k;  // the middle stays in the middle
+      Object.assign(camera, { width, height });
+      if (this.unframed) this.show();
+    }
+
+    foldToggle(id) {
+      if (!this.at(id)?.children.length) return;
+      if (!this.folded.delete(id)) this.folded.add(id);
+      this.relayout(id);
+    }
+
+    /* Folds every branch that leaves the current paths, or unfolds all when something is folded. */
+    foldOthers() {
+      const leaves = v => !this.path.has(v.id) && (!v.parent.node || this.path.has(v.parent.id));
+      if (this.folded.size) this.folded.clear();
+      else for (const v of this.camera.placed.at.values()) if (v.children.length && leaves(v)) this.folded.add(v.id);
+      this.relayout(this.focus);
+      this.show();
+    }
+
+    /* The id one step from the focus, or null. Down follows the current path, else the newest branch. */
+    step(where) {
+      const at = this.at(this.focus), among = at?.parent.children;
+      if (!at) return null;
+      const down = at.children.find(v => this.path.has(v.id)) || at.children.at(-1);
+      return { up: at.parent, down, left: among[at.index - 1], right: among[at.index + 1] }[where]?.id ?? null;
+    }
+
+    /* {at, badge} for the place drawn at panel pixels x, y, or whose fold badge is there; null where nothing is. */
+    hit(x, y) {
+      const { camera } = this, { k, ky, left, top, placed } = camera, size = Math.min(1.4, k), side = 24 / k;
+      const mx = left + x / k, depth = Math.round((top + y / ky) / Y);
+      let found = null, near = Math.max(10, 15 * size);
+      for (const row of placed.rows.slice(Math.max(0, depth - 1), depth + 1)) {
+        for (let i = indexFrom(row, mx - side); i < row.length && row[i].x <= mx + side; i++) {
+          const at = row[i], s = camera.toScreen(at), far = Math.hypot(s.x - x, s.y - y);
+          const badge = at.hidden && k >= DOT && Math.abs(s.x - x) < 16 && Math.abs(s.y + BADGE * size - y) < 9;
+          if (badge) return { at, badge: true };
+          if (far < near) { near = far; found = { at, badge: false }; }
+        }
+      }
+      return found;
+    }
+
+    /* The focus in words: "Reply 2 of 3, turn 4, rated 3 of 4". */
+    words() {
+      const at = this.at(this.focus);
+      if (!at) return '';
+      const { node } = at, reply = node.role === 'assistant', count = at.parent.children.length;
+      return [
+        `${reply ? 'Reply' : 'Question'} ${at.index + 1} of ${count}`, `turn ${(at.depth >> 1) + 1}`,
+        reply && `rated ${rated(node)}`, node.status !== 'done' && node.status, node.starred && 'starred',
+        node.pruned && 'pruned', at.hidden && `${at.hidden} folded`,
+      ].filter(Boolean).join(', ');
+    }
+  }
+
+  return { layout, lookUp, Camera, Plan, rated, DOT, BADGE };
 })();

@@ -106,8 +106,7 @@ def _run(studio: Studio, sock: socket.socket, open_browser: bool, password: str 
     opened = f"{address}?{urlencode({'token': secret})}"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none"))
     shown = f"{address}?token=(the password)" if password else opened
-    print(f"intermt-studio is open at {shown}
-Everything is kept in {studio.config.home}. Ctrl+C ends it.", flush=True)
+    print(f"intermt-studio is open at {shown}\nEverything is kept in {studio.config.home}. Ctrl+C ends it.", flush=True)
     if open_browser:
         threading.Timer(0.5, webbrowser.open, [opened]).start()
     server.run(sockets=[sock])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from studio.store.connection import Connection
@@ -26,7 +27,7 @@ class Search(Connection):
 
     def search(self, words: str, limit: int = 50) -> list[Hit]:
         """Parts on any branch that contain every word (the last one as a prefix), best first. Any input is safe."""
-        quoted = [f'"{w}"' for w in words.replace('"', " ").split()]
+        quoted = [f'"{w}"' for w in re.sub(r'["\x00]', " ", words).split()]
         if not quoted:
             return []
         rows = self.rows(

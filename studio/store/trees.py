@@ -64,11 +64,11 @@ class Trees(Connection):
 
     def node(self, node_id: str) -> Node:
         """One node with its parts. Raises StudioError when there is none."""
-        return self._nodes(self.rows("SELECT * FROM nodes WHERE id = ?", [node_id]), node_id)[0]
+        return self._nodes(self.rows("SELECT * FROM nodes WHERE id = ?", [node_id]), str(node_id))[0]
 
     def path(self, node_id: str) -> list[Node]:
         """The nodes from the root to ``node_id``, both included. Raises StudioError when there is no such node."""
-        return self._nodes(self.rows(PATH, [node_id]), node_id)
+        return self._nodes(self.rows(PATH, [node_id]), str(node_id))
 
     def leaf(self, node_id: str) -> str:
         """Where the dialogue through ``node_id`` ends: at each step the newest child that goes on, else the newest; none pruned."""
