@@ -96,6 +96,7 @@ window.studioRating = (() => {
         try {
           await call('say', { node: card.id, level, kind, text });
           card.feedback[`${level}-${kind}`] = text;
+          window.studio.emit('rated', card);
           note.textContent = 'saved'; note.className = 'saved-note saved';
         } catch (error) { note.textContent = 'not saved'; note.className = 'saved-note bad'; }
       };

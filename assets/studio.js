@@ -3,9 +3,9 @@
 'use strict';
 window.studio = (() => {
   const parts = {};            // elements that Gradio mounted, by name
-  const state = { view: null, focus: null, how: [], undos: [], seen: null, following: null };
+  const state = { view: null, focus: null, undos: [], seen: null, following: null };
   const listeners = {};
-  let bridge = null, started = false, opening = 0;
+  let bridge = null, started = false, opening = 0, waiting = 0;
 
   /* An element: h('button.small', {onclick, title}, 'text', child). Text is always text, never HTML. */
   function h(spec, props = {}, ...children) {
@@ -75,9 +75,9 @@ window.studio = (() => {
   /* ---- what is shown */
   async function open(what, { remember = true } = {}) {
     const mine = ++opening;
-    const view = await call('open', what);
-    if (mine !== opening) return;  // a later click was faster
-    show(view, remember);
+    waiting++;
+    const view = await call('open', what).finally(() => { waiting--; });
+    if (mine === opening) show(view, remember);  // else a later click was faster
   }
 
   function show(view, remember = true) {
@@ -95,7 +95,8 @@ window.studio = (() => {
     if (view.growing.length) follow(view.tree);
   }
 
-  const refresh = () => state.view?.tree ? open({ lanes: state.view.lanes, node: state.focus }, { remember: false }) : emit('view', { view: state.view });
+  /* Again what is shown; not while a click is on its way, whose answer will be as fresh and must not be overtaken. */
+  const refresh = () => waiting ? Promise.resolve() : state.view?.tree ? open({ lanes: state.view.lanes, node: state.focus }, { remember: false }) : Promise.resolve();
   const blank = () => show({ tree: null, title: '', focus: null, lanes: [], shared: [], columns: [], growing: [] });
 
   function focus(id, { scroll = true } = {}) {
@@ -161,8 +162,9 @@ window.studio = (() => {
     if (!started && ['sidebar', 'transcript', 'map', 'inspector'].every(n => parts[n])) start();
   }
 
-  function start() {
+  async function start() {
     started = true;
+    await poll().catch(() => {});  // from here on, what others write is noticed
     const early = sessionStorage.getItem('studio-undos');
     if (early) state.undos = JSON.parse(early);
     emit('start', parts);
@@ -181,7 +183,6 @@ window.studio = (() => {
 
   return { h, on, emit, call, toast, open, show, go, focus, refresh, blank, stop, undo: takeBack, part, connect, cards, card, state, parts,
     lanes: () => JSON.stringify(state.view?.lanes || []),
-    how: values => { state.how = values; },
-    asking: () => { const [models, replies, temperature, max_tokens, seed, system] = state.how; return { models, replies, temperature, max_tokens, seed, system }; },
+    asking: () => { const [models, replies, temperature, max_tokens, seed, system] = window.studioHow || []; return { models, replies, temperature, max_tokens, seed, system }; },
     trigger: (name, data) => bridge.trigger(name, data) };
 })();

@@ -4,6 +4,7 @@
   const studio = window.studio, rating = window.studioRating;
   const { h, call, on, state, toast } = studio;
   const FIRST = 40;            // cards drawn at once; earlier ones on demand
+  const drawn = new Map();     // card id -> {json, card, element}
   let root = null, pinned = true;
 
   const icon = { left: '‹', right: '›' };
@@ -105,13 +106,31 @@
   }
 
   /* ---- the whole path */
+  /* A card that did not change keeps its element (and what is being typed in it), so that a refresh disturbs nobody. */
+  function keep(card) {
+    const json = JSON.stringify(card), old = drawn.get(card.id);
+    if (old && old.json === json) return old.card;
+    if (old && old.element.contains(document.activeElement) && document.activeElement.matches('textarea')) return Object.assign(old.card, card);
+    drawn.set(card.id, { json, card, element: null });
+    return card;
+  }
+
+  function element(card) {
+    const entry = drawn.get(card.id);
+    return entry.element ||= draw(card);
+  }
+
   function render(view) {
-    const shared = view.shared.map(c => () => draw(c)), hidden = Math.max(0, shared.length - FIRST);
+    view.shared = view.shared.map(keep);
+    view.columns = view.columns.map(column => column.map(keep));
+    const here = new Set([...view.shared, ...view.columns.flat()].map(c => c.id));
+    for (const id of drawn.keys()) if (!here.has(id)) drawn.delete(id);
+    const shared = view.shared.map(c => () => element(c)), hidden = Math.max(0, shared.length - FIRST);
     const list = h('div.cards', {}, ...shared.slice(hidden).map(make => make()));
     const more = hidden ? h('button.earlier', { onclick: () => { more.remove(); list.prepend(...shared.slice(0, hidden).map(make => make())); } }, `Show ${hidden} earlier messages`) : null;
     const columns = view.columns.length ? h('div.lanes', {}, ...view.columns.map((column, i) => h('section.lane', { ariaLabel: `Lane ${i + 1}` },
       h('div.lane-head', {}, h('b', {}, `Lane ${i + 1}`), h('button.tool', { title: 'Go on with this lane alone', onclick: () => studio.open({ lanes: [view.lanes[i]], node: view.lanes[i] }) }, 'Only this')),
-      ...column.map(draw)))) : null;
+      ...column.map(element)))) : null;
     root.replaceChildren(...[view.tree ? null : welcome(), more, list, columns].filter(Boolean));
     mark(state.focus, false);
   }
@@ -134,6 +153,7 @@
   function grow(reply) {
     const card = studio.card(reply.id), article = card && root.querySelector(`[data-id="${reply.id}"]`);
     if (!article) return;
+    drawn.get(card.id).json = '';  // what grew is drawn again, whole, when it is done
     Object.assign(card, { phase: reply.phase, tokens: reply.tokens, first_token_ms: reply.first_token_ms, latency_ms: reply.latency_ms });
     if (reply.html) article.querySelector('.body').innerHTML = `<div class="markdown">${reply.html}</div>`;  // sanitised by the server
     article.querySelector('.meta').textContent = meta(card);
@@ -153,5 +173,6 @@
   });
   on('focus', (id, scroll) => mark(id, scroll));
   on('grow', grow);
+  on('rated', card => { const entry = drawn.get(card.id); if (entry) entry.json = JSON.stringify(card); });
   studio.act = act;
 })();

@@ -36,7 +36,7 @@ def data(counts: str) -> Data:
                 )
         with gr.Row():
             skip_bad = gr.Checkbox(label="Leave out rows that cannot be read, and import the rest", value=False)
-            load = gr.Button("Import", variant="primary", scale=0, min_width=160)
+            load = gr.Button("Import", variant="primary", scale=0, min_width=160, elem_id="import-button")
         imported = gr.Markdown(elem_id="import-report")
         gr.Markdown(
             "## Export\nEvery tree with its pictures and judgements in one `.zip`, which another studio imports without loss."

@@ -96,11 +96,13 @@ def _explore(studio: Studio, link: gr.HTML) -> tuple[Parts, Composer]:
 
 
 def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks) -> None:
-    @told
     def send(lanes: str, message: dict[str, Any], *how: Any) -> tuple[Any, dict[str, Any]]:
         text, files = message.get("text") or "", [Path(f) for f in message.get("files") or ()]
         shown = [str(lane) for lane in json.loads(lanes or "[]")]
-        replies = actions.ask(studio, shown, text, files, api.how_to_ask(*how))
+        try:
+            replies = actions.ask(studio, shown, text, files, api.how_to_ask(*how))
+        except (StudioError, BackendError) as error:  # what was typed stays in the box
+            return gr.skip(), {"message": str(error), "bad": True, "n": next(_serial)}
         return gr.MultimodalTextbox(value={"text": "", "files": []}), {"asked": replies, "n": next(_serial)}
 
     def follow(event: gr.EventData) -> Iterator[dict[str, Any]]:
@@ -122,7 +124,7 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
         follow, outputs=parts.bridge, concurrency_limit=None, show_progress="hidden", api_visibility="private"
     )  # the one stream of a page
     parts.bridge.seed(seed, outputs=asking.box, **quick)
-    remember = "(...values) => { studio.how(values); }"
+    remember = "(...values) => { window.studioHow = values; }"  # at load our own scripts may not be there yet
     gr.on([page.load, *asking.changes], None, asking.settings, js=remember, api_visibility="private")
     page.load(lambda: gr.Dropdown(choices=[m.name for m in studio.config.models]), outputs=asking.models, **quick)
 

@@ -155,9 +155,10 @@ def page(browser: Any, served: Served) -> Iterator[Any]:
 def watch(opened: Any) -> list[str]:
     """Collect what goes wrong in a page."""
     troubles: list[str] = []
-    opened.on("pageerror", lambda error: troubles.append(f"uncaught: {error}"))
+    gone = "AbortError|Connection errored out|status of 4|ERR_ABORTED"  # what Gradio says when a page is left in mid-stream
+    opened.on("pageerror", lambda error: None if re.search(gone, str(error)) else troubles.append(f"uncaught: {error}"))
     opened.on(
         "console",
-        lambda m: troubles.append(m.text) if m.type == "error" and not re.search("status of 4", m.text) else None,
+        lambda m: troubles.append(m.text) if m.type == "error" and not re.search(gone, m.text) else None,
     )
     return troubles

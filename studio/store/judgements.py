@@ -108,12 +108,12 @@ class Judgements(Connection):
         return found
 
     def history(self, node_id: str) -> list[dict[str, Any]]:
-        """Every judgement ever made of a node, newest first: what, value, annotator, round, created_at, superseded_at."""
+        """Every judgement ever made of a node, newest first: id, what, value, annotator, round, created_at, superseded_at."""
         return self.rows(
-            "SELECT dimension AS what, CAST(value AS TEXT) AS value, annotator, round, created_at, superseded_at "
+            "SELECT id, dimension AS what, CAST(value AS TEXT) AS value, annotator, round, created_at, superseded_at "
             "FROM scores WHERE node_id = :n "
-            "UNION ALL SELECT kind, text, annotator, round, created_at, superseded_at FROM feedback WHERE node_id = :n "
-            "ORDER BY created_at DESC, what",
+            "UNION ALL SELECT id, kind, text, annotator, round, created_at, superseded_at FROM feedback WHERE node_id = :n "
+            "ORDER BY id DESC",
             {"n": node_id},
         )
 
