@@ -4,21 +4,18 @@
    foldToggle, foldOthers, folded, nodeAt, positionOf, resize, stats, destroy}. Needs treemap_layout.js. */
 'use strict';
 (() => {
-  const { lookUp, Plan, rated, DOT, BADGE } = window.studioTreeLayout;
+  const { lookUp, Plan, facts, DOT, BADGE } = window.studioTreeLayout, TURN = 2 * Math.PI;
   const CIVIDIS = ['#123570', '#3b496c', '#575d6d', '#707173', '#8a8779', '#a59c74', '#c3b369', '#e1cc55', '#fee838'];
-  const COLOURS = {
-    surface: '#fff', ink: '#111827', edge: '#94a3b8', accent: '#4f46e5', danger: '#b42318', ring: '#0f766e',
-  };
-  const TURN = 2 * Math.PI;
-  const button = ([act, text, title]) =>
-    `<button type="button" data-act="${act}" title="${title}" aria-label="${title}">${text}</button>`;
+  const COLOURS = { surface: '#fff', ink: '#111', edge: '#9ab', accent: '#4f46e5', danger: '#b42318', ring: '#0f766e' };
+  const button = ([act, text, title]) => `<button type="button" ${act} title="${title}" aria-label="${title}">${text}`;
   const PARTS = `
     <canvas class="map-canvas" tabindex="0" role="application"></canvas>
     <p class="map-none">The tree appears here as you chat.</p>
     <div class="map-tools">${[
-      ['closer', '+', 'Zoom in'], ['further', '−', 'Zoom out'], ['fit', 'Fit', 'Show the whole tree'],
-      ['foldOthers', 'Fold', 'Fold the branches off the current path, or unfold all'],
-    ].map(button).join('')}</div>
+      ['data-zoom="1.3"', '+', 'Zoom in'], ['data-zoom="0.77"', '−', 'Zoom out'],
+      ['data-act="fit"', 'Fit', 'Show the whole tree'],
+      ['data-act="foldOthers"', 'Fold', 'Fold the branches off the current path, or unfold all'],
+    ].map(button).join('</button>')}</button></div>
     <div class="map-legend"><span><i class="map-circle"></i>question</span><span><i class="map-square"></i>reply</span>
       <span><i class="map-rated"></i>rated</span><span class="map-ramp">judge 0<i></i>3</span></div>
     <div class="map-said" aria-live="polite"></div>
@@ -37,7 +34,7 @@
       this.font = style.fontFamily || 'system-ui';
     }
 
-    /* Draws a Plan; now: ms, or null where motion is not wanted. Returns the number of nodes drawn. */
+    /* Draws a Plan; now: ms, 0 where motion is not wanted. Returns the number of nodes drawn. */
     frame({ camera, path, focus }, now) {
       const { canvas, pen } = this, dpr = window.devicePixelRatio || 1;
       const width = Math.round(camera.width * dpr), height = Math.round(camera.height * dpr);
@@ -55,7 +52,6 @@
         if (camera.k < DOT) this.speck(v.node, s, bold(v), v.id === focus);
         else this.shape(v, s, size, bold(v), v.id === focus, now);
       }
-      pen.globalAlpha = 1;
       return places.length;
     }
 
@@ -97,33 +93,17 @@
         if (node.role === 'user') pen.arc(x, y, r, 0, TURN); else pen.roundRect(x - r, y - r, 2 * r, 2 * r, 3);
         pen.fill();
       });
-      if (node.coverage) this.coverage(node.coverage, x, y, ring);
-      if (node.status === 'streaming') this.pulse(x, y, r, now);
-      if (node.status === 'failed') this.cross(x + r, y + r, 3.5);
-      if (node.starred) this.text('★', x - r - 1, y - r, 12);
+      if (node.coverage) {
+        this.stroke(this.edge, 0.8, () => pen.arc(x, y, ring, 0, TURN));
+        this.stroke(this.ring, 3, () => pen.arc(x, y, ring, -TURN / 4, TURN * (node.coverage - 1 / 4)));
+      }
+      if (node.status === 'streaming') {
+        pen.fillStyle = this.accent;
+        pen.beginPath(); pen.arc(x, y, r * (0.45 + 0.25 * Math.sin(now / 180)), 0, TURN); pen.fill();
+      }
+      if (node.status === 'failed') this.text('✕', x + r, y + r, 13, this.danger);
+      if (node.starred) this.text('★', x - r, y - r, 13);
       if (v.hidden) this.badge(`+${v.hidden}`, x, y + BADGE * size);
-    }
-
-    coverage(share, x, y, r) {
-      if (share < 1) this.stroke(this.edge, 0.8, () => this.pen.arc(x, y, r, 0, TURN));
-      this.stroke(this.ring, 3, () => this.pen.arc(x, y, r, -TURN / 4, TURN * (share - 1 / 4)));
-    }
-
-    pulse(x, y, r, now) {
-      const { pen } = this, wave = now === null ? 0.5 : (now / 1100) % 1, alpha = pen.globalAlpha;
-      pen.fillStyle = this.accent;
-      pen.beginPath(); pen.arc(x, y, r * 0.45, 0, TURN); pen.fill();
-      pen.globalAlpha = alpha * (1 - wave);
-      this.stroke(this.accent, 2, () => pen.arc(x, y, r * (0.6 + wave), 0, TURN));
-      pen.globalAlpha = alpha;
-    }
-
-    cross(x, y, r) {
-      this.pen.fillStyle = this.surface;
-      this.pen.beginPath(); this.pen.arc(x, y, r + 2.5, 0, TURN); this.pen.fill();
-      this.stroke(this.danger, 2, () => {
-        for (const d of [r, -r]) { this.pen.moveTo(x - r, y - d); this.pen.lineTo(x + r, y + d); }
-      });
     }
 
     badge(words, x, y) {
@@ -135,28 +115,27 @@
       this.text(words, x, y, 11);
     }
 
-    text(words, x, y, size) {
-      Object.assign(this.pen, { font: `600 ${size}px ${this.font}`, fillStyle: this.ink });
-      Object.assign(this.pen, { textAlign: 'center', textBaseline: 'middle' });
+    text(words, x, y, size, fillStyle = this.ink) {
+      const font = `600 ${size}px ${this.font}`, textAlign = 'center', textBaseline = 'middle', lineJoin = 'round';
+      Object.assign(this.pen, { font, textAlign, textBaseline, lineJoin, fillStyle, lineWidth: 4 });
+      this.pen.strokeStyle = this.surface;
+      this.pen.strokeText(words, x, y + 0.5);  // a halo, so that it reads on any colour
       this.pen.fillText(words, x, y + 0.5);
     }
   }
 
-  /* What the tooltip says of a node. Labels are written by models: they go in as text only. */
-  function describe(node) {
-    const facts = [node.role === 'user' ? 'Question' : node.model || 'Reply'];
-    if (node.role === 'assistant') facts.push(`${rated(node)} rated`);
-    if (node.score != null) facts.push(`judge ${node.score.toFixed(1)}`);
-    if (node.status !== 'done') facts.push(node.status);
-    if (node.pruned) facts.push('pruned');
-    const put = (tag, props) => Object.assign(document.createElement(tag), props);
-    const lines = [put('b', { textContent: facts.join(' · ') }), put('div', { textContent: node.label })];
-    return node.thumb ? [...lines, put('img', { src: node.thumb, alt: '' })] : lines;
+  /* The tooltip's lines. Labels are written by models: they go in as text only. */
+  function describe(at) {
+    const put = (tag, props) => Object.assign(document.createElement(tag), props), { model, label, thumb } = at.node;
+    const words = [[model, ...facts(at)].filter(Boolean).join(' · '), label];
+    const lines = words.map(textContent => put('div', { textContent }));
+    return thumb ? [...lines, put('img', { src: thumb, alt: '' })] : lines;
   }
 
   class TreeMap {
     constructor(element, { onSelect = () => {}, onHover = () => {} }) {
-      Object.assign(this, { element, onSelect, onHover, plan: new Plan(), hovered: null, draws: 0, drawn: 0, last: 0 });
+      Object.assign(this, { element, onSelect, onHover, plan: new Plan(), hovered: null });
+      this.drawn = { draws: 0, drawn_nodes: 0, last_draw_ms: 0 };
       const root = Object.assign(document.createElement('div'), { className: 'map-root', innerHTML: PARTS });
       const part = name => root.querySelector(`.map-${name}`);
       this.ui = Object.fromEntries(['canvas', 'none', 'tools', 'legend', 'ramp', 'said', 'tip'].map(n => [n, part(n)]));
@@ -167,9 +146,7 @@
       this.sizes = new ResizeObserver(() => this.resize());
       this.sizes.observe(element);
       this.themes = new MutationObserver(() => { this.painter.readColours(); this.ask(); });
-      for (const themed of [document.documentElement, document.body]) {
-        this.themes.observe(themed, { attributeFilter: ['class'] });
-      }
+      for (const e of [document.documentElement, document.body]) this.themes.observe(e, { attributeFilter: ['class'] });
       listen(this, this.ui);
       this.setTree({ tree_id: null, nodes: [] });
       this.resize();
@@ -184,10 +161,10 @@
       none.hidden = nodes.length > 0;
       tools.hidden = legend.hidden = !nodes.length;
       ramp.hidden = !nodes.some(n => n.score != null);
-      this.hover(null);
+      if (!this.plan.at(this.hovered)) this.hover(null);
       clearInterval(this.timer);
       const growing = nodes.some(n => n.status === 'streaming');
-      this.timer = growing && setInterval(() => this.calm.matches || this.ask(), 80);
+      if (growing) this.timer = setInterval(() => this.calm.matches || this.ask(), 80);
       this.say();
     }
 
@@ -198,14 +175,10 @@
     foldToggle(id) { this.plan.foldToggle(id); this.say(); }
     foldOthers() { this.plan.foldOthers(); this.say(); }
     folded() { return [...this.plan.folded]; }
-
-    move(where) {  // up | down | left | right
-      const id = this.plan.step(where);
-      if (id) this.onSelect(id);
-    }
+    move(where) { const id = this.plan.step(where); if (id) this.onSelect(id); }  // up | down | left | right
 
     say() {
-      const { canvas, said } = this.ui, words = this.plan.words();
+      const { canvas, said } = this.ui, at = this.plan.at(this.plan.focus), words = at ? facts(at).join(', ') : '';
       canvas.setAttribute('aria-label', words ? `Tree map. ${words}. Arrow keys move.` : 'Tree map.');
       if (document.activeElement === canvas && said.textContent !== words) said.textContent = words;
       this.ask();
@@ -217,16 +190,15 @@
       const start = performance.now();
       this.asked = 0;
       if (!this.plan.camera.width) return;
-      this.drawn = this.painter.frame(this.plan, this.calm.matches ? null : start);
-      this.draws++;
-      this.last = performance.now() - start;
+      const drawn_nodes = this.painter.frame(this.plan, this.calm.matches ? 0 : start);
+      this.drawn = { draws: this.drawn.draws + 1, drawn_nodes, last_draw_ms: performance.now() - start };
     }
 
     hover(found, x, y) {
       const { tip, canvas } = this.ui, { camera } = this.plan, id = found?.at.id ?? null;
       canvas.style.cursor = found ? 'pointer' : '';
       tip.hidden = !found;
-      if (found && id !== this.hovered) tip.replaceChildren(...describe(found.at.node));
+      if (found && id !== this.hovered) tip.replaceChildren(...describe(found.at));
       if (id !== this.hovered) this.onHover(id);
       this.hovered = id;
       if (!found) return;
@@ -243,20 +215,18 @@
       this.draw();  // at once: a canvas of a new size is blank
     }
 
-    /* Client pixels, as a pointer event has them. */
-    nodeAt(x, y) {
+    nodeAt(x, y) {  // client pixels, as a pointer event has them
       const corner = this.ui.canvas.getBoundingClientRect();
       return this.plan.hit(x - corner.left, y - corner.top)?.at.id ?? null;
     }
 
     positionOf(id) {
       const at = this.plan.at(id), corner = this.ui.canvas.getBoundingClientRect();
-      if (!at?.shown) return null;
-      const s = this.plan.camera.toScreen(at);
-      return { x: corner.left + s.x, y: corner.top + s.y };
+      const s = at?.shown && this.plan.camera.toScreen(at);
+      return s ? { x: corner.left + s.x, y: corner.top + s.y } : null;
     }
 
-    stats() { return { layouts: this.plan.layouts, draws: this.draws, drawn_nodes: this.drawn, last_draw_ms: this.last }; }
+    stats() { return { layouts: this.plan.layouts, ...this.drawn }; }
 
     destroy() {
       clearInterval(this.timer);
@@ -271,10 +241,9 @@
   function listen(map, { canvas, tools }) {
     const down = new Map();  // pointers on the canvas: id -> [x, y]
     let moved = false;
-    const acts = {
-      closer: () => map.zoom(1.3), further: () => map.zoom(1 / 1.3), fit: () => map.fit(), foldOthers: () => map.foldOthers(),
-    };
-    tools.addEventListener('click', e => acts[e.target.dataset.act]?.());
+    tools.addEventListener('click', ({ target: { dataset } }) => {
+      if (dataset.zoom) map.zoom(Number(dataset.zoom)); else if (dataset.act) map[dataset.act]();
+    });
     canvas.addEventListener('pointerdown', e => {
       if (e.button) return;
       if (!down.size) moved = false;
@@ -302,11 +271,11 @@
     });
     canvas.addEventListener('wheel', e => {
       e.preventDefault();
-      const notch = e.deltaY * (e.deltaMode ? 16 : 1) * (e.ctrlKey ? 3 : 1);  // a touchpad's pinch: ctrl and small steps
+      const notch = e.deltaY * (e.deltaMode ? 16 : 1) * (e.ctrlKey ? 3 : 1);  // ctrl: a touchpad's pinch
       map.zoom(Math.exp(-Math.max(-150, Math.min(150, notch)) / 400), e.offsetX, e.offsetY);
     }, { passive: false });
     canvas.addEventListener('focus', () => map.say());
-    canvas.addEventListener('keydown', e => press(map, acts, e));
+    canvas.addEventListener('keydown', e => press(map, e));
   }
 
   function drag(map, was, here, other) {
@@ -315,15 +284,15 @@
     map.zoom(far(here) / Math.max(1, far(was)), (here[0] + other[0]) / 2, (here[1] + other[1]) / 2);
   }
 
-  function press(map, { closer, further, fit }, event) {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const { focus } = map.plan, arrow = /^Arrow(Up|Down|Left|Right)$/.exec(event.key)?.[1].toLowerCase();
-    const select = () => focus && map.onSelect(focus), fold = () => map.foldToggle(focus);
-    const act = { '+': closer, '=': closer, '-': further, 0: fit, Enter: select, f: fold }[event.key];
-    if (!act && !arrow) return;
-    event.preventDefault();
-    event.stopPropagation();
-    if (arrow) map.move(arrow); else act();
+  function press(map, event) {
+    const { key } = event, { focus } = map.plan, arrow = /^Arrow(Up|Down|Left|Right)$/.exec(key)?.[1].toLowerCase();
+    if (event.altKey || event.ctrlKey || event.metaKey || !(arrow || '+=-0f'.includes(key) || key === 'Enter')) return;
+    event.preventDefault(); event.stopPropagation();
+    if (arrow) map.move(arrow);
+    else if (key === 'Enter') map.onSelect(focus);
+    else if (key === 'f') map.foldToggle(focus);
+    else if (key === '0') map.fit();
+    else map.zoom(key === '-' ? 1 / 1.3 : 1.3);
   }
 
   window.studioTreeMap = (element, callbacks = {}) => new TreeMap(element, callbacks);

@@ -1,5 +1,5 @@
 /* The tree map without its pixels: where each node is, what is folded, in view, on the current path, under the pointer.
-   Pure: it never touches the page. window.studioTreeLayout = {layout, lookUp, Camera, Plan, rated, DOT, BADGE}. */
+   Pure: it never touches the page. window.studioTreeLayout = {layout, lookUp, Camera, Plan, facts, DOT, BADGE}. */
 'use strict';
 window.studioTreeLayout = (() => {
   const X = 36, Y = 48;  // distance between neighbours and between rows, in map units
@@ -154,7 +154,7 @@ window.studioTreeLayout = (() => {
       this.reveal(at, true);
     }
     reveal(at, always = false) {
-      const s = this.toScreen(at), edge = 44;
+      const s = this.toScreen(at), edge = 20;
       if (always || s.x < edge || s.x > this.width - edge) this.left = at.x - this.width / 2 / this.k;
       if (always || s.y < edge || s.y > this.height - edge) {
         this.top = Math.max(-52 / this.ky, at.y - this.height * 0.6 / this.ky);
@@ -183,8 +183,6 @@ window.studioTreeLayout = (() => {
     }
     return { places, links: links.filter(v => v.parent.node) };
   }
-
-  const rated = node => `${Math.round((node.coverage || 0) * 4)} of 4`;  // of the four local dimensions
 
   /* What the map shows: a tree, its folds, the current paths, and the camera on them. */
   class Plan {
@@ -278,19 +276,18 @@ window.studioTreeLayout = (() => {
       }
       return found;
     }
-
-    /* The focus in words: "Reply 2 of 3, turn 4, rated 3 of 4". */
-    words() {
-      const at = this.at(this.focus);
-      if (!at) return '';
-      const { node } = at, reply = node.role === 'assistant', count = at.parent.children.length;
-      return [
-        `${reply ? 'Reply' : 'Question'} ${at.index + 1} of ${count}`, `turn ${(at.depth >> 1) + 1}`,
-        reply && `rated ${rated(node)}`, node.status !== 'done' && node.status, node.starred && 'starred',
-        node.pruned && 'pruned', at.hidden && `${at.hidden} folded`,
-      ].filter(Boolean).join(', ');
-    }
   }
 
-  return { layout, lookUp, Camera, Plan, rated, DOT, BADGE };
+  /* What there is to say of a place: ["Reply 2 of 3", "turn 4", "rated 3 of 4", ...]. Local dimensions are four. */
+  function facts({ node, index, parent, depth, hidden }) {
+    const reply = node.role === 'assistant', coverage = Math.round((node.coverage || 0) * 4);
+    return [
+      `${reply ? 'Reply' : 'Question'} ${index + 1} of ${parent.children.length}`, `turn ${(depth >> 1) + 1}`,
+      reply && `rated ${coverage} of 4`, node.score != null && `judge ${node.score.toFixed(1)}`,
+      node.status !== 'done' && node.status, node.starred && 'starred', node.pruned && 'pruned',
+      hidden && `${hidden} folded`,
+    ].filter(Boolean);
+  }
+
+  return { layout, lookUp, Camera, Plan, facts, DOT, BADGE };
 })();

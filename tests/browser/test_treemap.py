@@ -84,6 +84,17 @@ def colour(page: Page, x: float, y: float) -> list[int]:
     )
 
 
+def sides(top: str, children: dict[str, list[str]], at: dict[str, list[float]]) -> tuple[list[float], list[float]]:
+    """The least and the greatest x of a branch, row by row."""
+    left, right, row = [], [], [top]
+    while row:
+        xs = [at[id][0] for id in row]
+        left.append(min(xs))
+        right.append(max(xs))
+        row = [child for id in row for child in children.get(id, [])]
+    return left, right
+
+
 @pytest.mark.parametrize(("count", "wide", "seed"), [(1, 3, 0), (30, 2, 1), (300, 3, 2), (2000, 8, 3), (2000, 60, 4)])
 def test_layout_is_tidy(page: Page, count: int, wide: int, seed: int) -> None:
     nodes = grown(count, seed, wide)
@@ -108,6 +119,11 @@ def test_layout_is_tidy(page: Page, count: int, wide: int, seed: int) -> None:
     for parent, below in children.items():
         assert at[parent][0] == pytest.approx((at[below[0]][0] + at[below[-1]][0]) / 2), "parent not centred"
         assert all(at[child][1] > at[parent][1] for child in below), "child not under its parent"
+    for pair in (below for below in children.values() if len(below) == 2):
+        (_, right), (left, _) = (sides(child, children, at) for child in pair)
+        assert min(b - a for a, b in zip(right, left, strict=False)) == pytest.approx(36), (
+            "branches further than need be"
+        )
     assert min(x for x, _ in at.values()) == pytest.approx(0)
     assert max(x for x, _ in at.values()) == pytest.approx(laid["width"])
 
