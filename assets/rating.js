@@ -1,7 +1,7 @@
 /* Rows of scores and the feedback fields of one reply or dialogue. A score counts as saved only when the server said so. */
 'use strict';
 window.studioRating = (() => {
-  const { h, call, on } = window.studio;
+  const { h, call, inLine, on } = window.studio;
   const rubric = window.studioRubric;
   const local = rubric.dimensions.filter(d => d.level === 'local'), global = rubric.dimensions.filter(d => d.level === 'global');
   const cursors = new Map();   // reply id -> index of the dimension that the next digit rates
@@ -16,7 +16,7 @@ window.studioRating = (() => {
     const group = document.querySelectorAll(`[data-rate="${card.id}"]`);
     say(group, 'Saving…');
     try {
-      const answer = await call('rate', { node: card.id, dimension: code, value });
+      const answer = await inLine(() => call('rate', { node: card.id, dimension: code, value }));
       card.scores = answer.scores;
       say(group, value === null ? `${code} cleared` : `${code} saved`, 'saved');
     } catch (error) {

@@ -40,6 +40,14 @@ window.studio = (() => {
     return answer;
   }
 
+  /* One after the other: the last key pressed is the last one saved, and the first one undone. */
+  let line = Promise.resolve();
+  function inLine(act) {
+    const done = line.then(act);
+    line = done.catch(() => {});
+    return done;
+  }
+
   function lost(yes) {
     document.body.classList.toggle('studio-lost', yes);
   }
@@ -62,7 +70,7 @@ window.studio = (() => {
     if (undo.act !== 'rate') toast(undo.label, { action: takeBack, label: 'Undo' });
   }
 
-  async function takeBack() {
+  const takeBack = () => inLine(async () => {
     const undo = state.undos.pop();
     if (!undo) return toast('Nothing to undo.');
     await call('undo', undo);
@@ -70,7 +78,7 @@ window.studio = (() => {
     toast(`Undone: ${undo.label}`);
     await refresh();
     emit('changed');
-  }
+  });
 
   /* ---- what is shown */
   async function open(what, { remember = true } = {}) {
@@ -181,7 +189,7 @@ window.studio = (() => {
 
   window.addEventListener('unhandledrejection', event => { if (event.reason?.told) event.preventDefault(); });
 
-  return { h, on, emit, call, toast, open, show, go, focus, refresh, blank, stop, undo: takeBack, part, connect, cards, card, state, parts,
+  return { h, on, emit, call, inLine, toast, open, show, go, focus, refresh, blank, stop, undo: takeBack, part, connect, cards, card, state, parts,
     lanes: () => JSON.stringify(state.view?.lanes || []),
     asking: () => { const [models, replies, temperature, max_tokens, seed, system] = window.studioHow || []; return { models, replies, temperature, max_tokens, seed, system }; },
     trigger: (name, data) => bridge.trigger(name, data) };

@@ -190,12 +190,13 @@ def test_prune_restore_and_undo(page: Page, served: Served) -> None:
     other = served.studio.store.add_node(tree, a, "assistant", [Part("text", "another reply")])
     page.evaluate("id => studio.open({tree: id})", tree)
     page.locator(".card.assistant").first.get_by_role("button", name=re.compile("^Hide this branch")).click()
+    expect(page.locator(".card.assistant")).to_have_count(1)
     expect(page.locator(".card.assistant .body")).to_have_text("another reply")
     assert served.studio.store.node(b).pruned_at
     page.locator(".toast button", has_text="Undo").click()
     wait(lambda: not served.studio.store.node(b).pruned_at)
     page.locator(".tree-line").hover()
-    page.get_by_role("button", name=re.compile("^Remove")).click()
+    page.get_by_role("button", name="Remove q1").click()
     expect(page.locator(".tree-line")).to_have_count(0)
     page.keyboard.press("Control+z")
     expect(page.locator(".tree-line")).to_have_count(1)
@@ -247,7 +248,7 @@ def test_dark_mode_stays_and_is_readable(page: Page) -> None:
     page.reload()
     expect(page.locator("body")).to_have_class(re.compile("dark"))
     for selector in (".welcome h2", ".welcome p", ".tree-list .empty", "#message textarea", ".map-none"):
-        assert contrast(page, selector) >= 4.5, selector
+        wait(lambda s=selector: contrast(page, s) >= 4.5, 3, f"contrast of {selector}")  # colours fade in
 
 
 def contrast(page: Page, selector: str) -> float:
