@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,27 +116,25 @@ def _serve(args: argparse.Namespace) -> tuple[Answer | None, int]:
 
 @dataclass(frozen=True)
 class Bar:
-    """A progress bar with an estimate on standard error; plain lines where that is no terminal."""
+    """Progress bars with an estimate on standard error, one for each kind of work; few lines where that is no terminal."""
 
     bars: dict[str, Any]
 
     def __call__(self, done: int, total: int | None, what: str) -> None:
         from tqdm import tqdm
 
-        bar = self.bars.get(what) or self.bars.setdefault(
-            what,
-            tqdm(
-                total=total,
-                unit=f" {what}",
-                file=sys.stderr,
-                mininterval=0.2 if sys.stderr.isatty() else 5,
-                leave=False,
-            ),
-        )
+        if what not in self.bars:
+            pace = 0.2 if sys.stderr.isatty() else 5
+            self.bars[what] = tqdm(total=total, unit=f" {what}", file=sys.stderr, mininterval=pace, leave=False)
+        bar = self.bars[what]
         bar.update(done - bar.n)
         if total and done >= total:
+            self.bars.pop(what).close()
+
+    def close(self) -> None:
+        """Take away what is left of the bars."""
+        for bar in self.bars.values():
             bar.close()
-            del self.bars[what]
 
 
 def _import(args: argparse.Namespace) -> tuple[Answer, int]:
@@ -144,12 +143,9 @@ def _import(args: argparse.Namespace) -> tuple[Answer, int]:
     from studio.store import Store
 
     store = Store(home_folder(args.home))
-    try:
-        report = exchange.import_path(
-            store, Media(store.home), args.path, args.format, args.images, args.skip_bad, Bar({})
-        )
-    finally:
-        store.close()
+    with closing(store), closing(Bar({})) as bar:
+        media = Media(store.home)
+        report = exchange.import_path(store, media, args.path, args.format, args.images, args.skip_bad, bar)
     return _told(args, report)
 
 
@@ -159,10 +155,8 @@ def _export(args: argparse.Namespace) -> tuple[Answer, int]:
     from studio.store import Store
 
     store = Store(home_folder(args.home))
-    try:
-        report = exchange.export_studio(store, Media(store.home), args.out, progress=Bar({}), force=args.force)
-    finally:
-        store.close()
+    with closing(store), closing(Bar({})) as bar:
+        report = exchange.export_studio(store, Media(store.home), args.out, progress=bar, force=args.force)
     if not args.json:
         print(
             f"{report.trees} trees, {report.nodes} messages, {report.images} pictures and {report.scores} scores are in {args.out}."

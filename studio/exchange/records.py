@@ -90,22 +90,16 @@ class Folder:
             return None
         stem, _, suffix = pieces[-1].rpartition(".")
         # the reduced copies of the web examples are JPEG; '3_jpg.jpg' is what was 3.jpg where a 3.png was there too
-        names = [
-            pieces[-1],
-            *([f"{stem}_jpg.jpg"] if suffix in ("jpg", "jpeg") else []),
-            *(f"{stem}{s}" for s in SUFFIXES),
-        ]
-        if suffix in ("jpg", "jpeg"):
-            names = [names[1], names[0], *names[2:]]
+        names = [f"{stem}_jpg.jpg"] if suffix in ("jpg", "jpeg") else []
+        names += [pieces[-1], *(f"{stem}{s}" for s in SUFFIXES)]
         for start in range(len(pieces)):
-            if start and pieces[start - 1] == "images" and len(stem) < UNIQUE_NAME:
-                break  # '3.png' without the folder it was in could be anybody's
-            above = self.root.joinpath(*pieces[start:-1])
-            if start and start < len(pieces) - 1 and pieces[start - 1] != self.root.name and len(pieces) > 2:
+            below = pieces[start:-1]
+            # '3.png' without the folder it was in could be anybody's
+            if start and len(stem) < UNIQUE_NAME and len(below) < 2 and pieces[start - 1] != self.root.name:
                 continue
             for name in names:
-                if (above / name).is_file():
-                    return above / name
+                if (path := self.root.joinpath(*below, name)).is_file():
+                    return path
         return self._by_name.get(stem)
 
 
