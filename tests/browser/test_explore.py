@@ -301,9 +301,7 @@ def test_errors_reach_the_person_and_the_text_stays(page: Page, served: Served) 
     before = studio_nodes(served)
     page.locator("#message textarea").fill("x" * 2_000_000)
     page.locator("#message textarea").press("Enter")
-    expect(page.locator(".toast.bad")).to_contain_text(
-        "2,000,000 characters", timeout=15_000
-    )
+    expect(page.locator(".toast.bad")).to_contain_text("2,000,000 characters", timeout=15_000)
     assert page.evaluate("document.querySelector('#message textarea').value.length") >= 200_000
     assert studio_nodes(served) == before
 
