@@ -1,0 +1,94 @@
+"""The pictures of the README, taken from the running program with the demo dialogue: ``make screenshots``.
+
+Writes docs/*.png at 1440 x 900 and 390 x 844, light and dark.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.conftest import CHROMIUM, CHROMIUM_FLAGS
+
+OUT = Path(__file__).resolve().parents[2] / "docs"
+SIZES = {"wide": (1440, 900), "phone": (390, 844)}
+
+
+def shoot(page: Page, name: str) -> None:
+    """Save what the page shows; a moment first, since colours fade in."""
+    page.wait_for_timeout(700)
+    page.screenshot(path=OUT / f"{name}.png")
+    print(OUT / f"{name}.png")
+
+
+def explore(page: Page, size: str, scheme: str) -> None:
+    """The demo dialogue, its first reply in focus; then two replies side by side."""
+    page.wait_for_selector(".tree-open")
+    page.evaluate("studio.open({tree: document.querySelector('.tree-line').dataset.tree})")
+    page.wait_for_selector(".card.assistant")
+    page.evaluate("studio.focus(studio.state.view.shared[1].id)")
+    page.wait_for_timeout(500)
+    page.evaluate("document.querySelector('.transcript').scrollTop = 0")
+    shoot(page, f"explore-{size}-{scheme}")
+    if size == "wide":
+        page.evaluate(
+            "studio.open({lanes: studio.state.view.shared[1].siblings, node: studio.state.view.shared[1].id})"
+        )
+        page.wait_for_selector(".lane")
+        shoot(page, f"side-by-side-{scheme}")
+    else:
+        page.locator(".pane-switch button", has_text="Tree").click()
+        shoot(page, f"tree-{size}-{scheme}")
+        page.locator(".pane-switch button", has_text="Chat").click()
+
+
+def other_screens(page: Page, size: str, scheme: str) -> None:
+    """Data and settings."""
+    for tab in ("Data", "Settings"):
+        page.get_by_role("tab", name=tab).click()
+        shoot(page, f"{tab.lower()}-{size}-{scheme}")
+
+
+def main() -> None:
+    """Start the demo, take every picture, end it."""
+    OUT.mkdir(exist_ok=True)
+    if CHROMIUM is None:
+        sys.exit("No Chromium found: apt install chromium, or set one on the PATH.")
+    with tempfile.TemporaryDirectory() as home:
+        command = [
+            sys.executable,
+            "-u",
+            "-m",
+            "studio.cli",
+            "serve",
+            "--demo",
+            "--no-browser",
+            "--port",
+            "0",
+            "--home",
+            home,
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served, sync_playwright() as playwright:
+            assert served.stdout
+            found = re.search(r"http://\S+", served.stdout.readline())
+            assert found
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+            for size, (width, height) in SIZES.items():
+                for scheme in ("light", "dark"):
+                    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+                    page = context.new_page()
+                    page.goto(found[0])
+                    explore(page, size, scheme)
+                    other_screens(page, size, scheme)
+                    context.close()
+            browser.close()
+            served.terminate()
+
+
+if __name__ == "__main__":
+    main()
