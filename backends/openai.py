@@ -6,14 +6,17 @@ to the configured origin only, follows no redirect, and stays out of every messa
 
 from __future__ import annotations
 
-import asyncio
 import base64
+import contextlib
 import json
 import os
+import queue
 import re
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+
+from anyio.from_thread import start_blocking_portal
 
 from backends.addresses import check_url, is_loopback
 from backends.base import BackendError, Capabilities, Content, Delta, Image, Message, Options
@@ -25,7 +28,6 @@ NO_KEY = "none"  # local servers want the header, not what is in it
 SETTINGS = ("model", "base_url", "key_env", "timeout_s", "images")
 # nothing else leaves: the openai package would add what it finds in the environment, and a description of the machine
 HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent"}
-T = TypeVar("T")
 
 
 class OpenAIChat:
@@ -44,15 +46,27 @@ class OpenAIChat:
             BackendError: no connection, no time, no key, no such model, too many requests, too long, or cut off. What
                 came until then has been yielded.
         """
-        # a loop of our own: only a coroutine that waits for a socket can be called off at once, a thread cannot
-        loop = asyncio.new_event_loop()
-        deltas = self._deltas(messages, options)
-        try:
-            while (delta := _unless_stopped(loop, anext(deltas, None), stop)) is not None:
-                yield delta
-        finally:  # also when the caller closes the generator early
-            loop.run_until_complete(deltas.aclose())
-            loop.close()
+        arrived: queue.SimpleQueue[Delta | None] = queue.SimpleQueue()
+
+        async def fetch() -> None:
+            try:
+                async for delta in self._deltas(messages, options):
+                    arrived.put(delta)
+            finally:
+                arrived.put(None)
+
+        # a loop in a thread of its own: only a coroutine that waits for a socket can be called off at once, and the
+        # caller may have a running loop already (a notebook has)
+        with start_blocking_portal() as portal:
+            task = portal.start_task_soon(fetch)
+            try:
+                while not stop.is_set():
+                    with contextlib.suppress(queue.Empty):
+                        if (delta := arrived.get(timeout=POLL_S)) is None:
+                            return task.result()
+                        yield delta
+            finally:  # also when the caller closes the generator early
+                task.cancel()
 
     def models(self) -> list[str]:
         """Names of the models that the server offers. Raises BackendError as ``stream`` does."""
@@ -65,7 +79,8 @@ class OpenAIChat:
                 except (openai.OpenAIError, ValueError) as error:
                     raise self._failures.explain(error, self._key(), None) from error
 
-        return asyncio.run(ask())
+        with start_blocking_portal() as portal:
+            return portal.call(ask)
 
     # ---- the request
 
@@ -180,24 +195,6 @@ def _check_stream(response: Any) -> None:
     kind = response.headers.get("content-type", "")
     if "event-stream" not in kind:
         raise ValueError(f"it sends {kind or 'something unnamed'}, no stream of events")
-
-
-def _unless_stopped(loop: asyncio.AbstractEventLoop, work: Awaitable[T], stop: threading.Event) -> T | None:
-    """What ``work`` gives, or None soon after ``stop`` is set: it is cancelled then, and its connection closed."""
-
-    async def run() -> T:
-        return await work
-
-    task = loop.create_task(run())
-    while not task.done() and not stop.is_set():
-        loop.run_until_complete(asyncio.wait({task}, timeout=POLL_S))
-    if not task.done():
-        task.cancel()
-        loop.run_until_complete(asyncio.wait({task}))
-    if stop.is_set():
-        task.cancelled() or task.exception()  # looked at, or asyncio complains of an error nobody saw
-        return None
-    return task.result()
 
 
 async def _offered(client: Any) -> list[str]:

@@ -28,7 +28,7 @@ def shoot(page: Page, name: str) -> None:
 
 def explore(page: Page, size: str, scheme: str) -> None:
     """The demo dialogue, its first reply in focus; then two replies side by side."""
-    page.wait_for_selector(".tree-open")
+    page.wait_for_selector(".tree-open", state="attached")  # on a phone the list is another pane
     page.evaluate("studio.open({tree: document.querySelector('.tree-line').dataset.tree})")
     page.wait_for_selector(".card.assistant")
     page.evaluate("studio.focus(studio.state.view.shared[1].id)")
