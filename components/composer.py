@@ -49,7 +49,7 @@ def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer
                 models, value=chosen, multiselect=True, label="Models", elem_id="models", scale=3, min_width=200
             )
             replies = gr.Number(1, minimum=1, maximum=max_replies, precision=0, label="Replies of each", elem_id="replies", scale=0,
-                                min_width=150)  # fmt: skip
+                                min_width=205)  # fmt: skip
         with gr.Accordion("Sampling and system prompt", open=False, elem_id="sampling"):
             with gr.Row():
                 temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature", min_width=120)

@@ -26,7 +26,7 @@ def settings(rows: list[list[str]], removable: list[str], where: str) -> Setting
     with gr.Column(elem_classes="page"):
         gr.Markdown("## Models")
         models = gr.Dataframe(rows, headers=["Name", "Backend", "Details"], interactive=False, wrap=True, elem_id="model-list",
-                              show_label=False)  # fmt: skip
+                              show_label=False, column_widths=["42%", "28%", "30%"])  # fmt: skip
         with gr.Group():
             gr.Markdown("### Add a server\nAny server with the OpenAI interface: OpenAI, vLLM, Ollama, LM Studio, llama.cpp.",
                         elem_classes="padded")  # fmt: skip

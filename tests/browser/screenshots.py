@@ -31,7 +31,8 @@ def explore(page: Page, size: str, scheme: str) -> None:
     page.wait_for_selector(".tree-open", state="attached")  # on a phone the list is another pane
     page.evaluate("studio.open({tree: document.querySelector('.tree-line').dataset.tree})")
     page.wait_for_selector(".card.assistant")
-    page.evaluate("studio.focus(studio.state.view.shared[1].id)")
+    page.evaluate("studio.open({node: studio.state.view.shared[1].siblings[0]})")  # the reply with pictures
+    page.wait_for_selector(".card.assistant .picture img")
     page.wait_for_timeout(500)
     page.evaluate("document.querySelector('.transcript').scrollTop = 0")
     shoot(page, f"explore-{size}-{scheme}")
@@ -60,19 +61,7 @@ def main() -> None:
     if CHROMIUM is None:
         sys.exit("No Chromium found: apt install chromium, or set one on the PATH.")
     with tempfile.TemporaryDirectory() as home:
-        command = [
-            sys.executable,
-            "-u",
-            "-m",
-            "studio.cli",
-            "serve",
-            "--demo",
-            "--no-browser",
-            "--port",
-            "0",
-            "--home",
-            home,
-        ]
+        command = [sys.executable, "-u", "-m", *"studio.cli serve --demo --no-browser --port 0 --home".split(), home]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served, sync_playwright() as playwright:
             assert served.stdout
             found = re.search(r"http://\S+", served.stdout.readline())
