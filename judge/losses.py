@@ -1,0 +1,58 @@
+"""The losses on one scalar a reply and dimension, and what that scalar says to a person.
+
+- comparison: Bradley-Terry (Biometrika 1952) with ties by Rao and Kupper (JASA 1967): with a margin m >= 0,
+  P(left) = sigma(l - r - m), P(right) = sigma(r - l - m), P(tie) = the rest;
+- score: cumulative logits with ordered thresholds (McCullagh, JRSS B 1980): P(y > k) = sigma(s - b_k);
+- centring: 0.01 * mean(s^2), so that the scalar stays near 0 (Eisenstein et al., arXiv 2312.09244).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+CENTRING = 0.01
+
+
+def comparison_loss(difference: torch.Tensor, outcome: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
+    """Negative log likelihood a pair. ``difference``: left - right; ``outcome``: 1 left, -1 right, 0 tie; ``margin`` >= 0.
+
+    All of one shape; returns that shape.
+    """
+    tie = outcome == 0
+    sign = torch.where(tie, 1.0, outcome.to(difference.dtype))
+    decided = -F.logsigmoid(sign * difference - margin)
+    # P(tie) = sigma(m - d) - sigma(-m - d) = (1 - exp(-2m)) * sigma(m - d) * sigma(m + d); m > 0 keeps the log finite
+    tied = -(
+        torch.log(-torch.expm1(-2 * margin)) + F.logsigmoid(margin - difference) + F.logsigmoid(margin + difference)
+    )
+    return torch.where(tie, tied, decided)
+
+
+def ordinal_loss(score: torch.Tensor, level: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
+    """Negative log likelihood a score. ``score`` (n,), ``level`` (n,) counted from 0, ``thresholds`` (n, K - 1) ascending, inf where
+    a scale is shorter; returns (n,)."""
+    above = score[:, None] - thresholds
+    k = level[:, None]
+    log_above = F.logsigmoid(above)  # log P(y > k)
+    log_below = F.logsigmoid(-above)  # log P(y <= k)
+    n = thresholds.shape[1]
+    # P(y = k) = sigma(s - b_{k-1}) - sigma(s - b_k) = (1 - exp(b_{k-1} - b_k)) sigma(s - b_{k-1}) sigma(b_k - s)
+    first = torch.gather(log_above, 1, (k - 1).clamp(min=0))[:, 0]
+    second = torch.gather(log_below, 1, k.clamp(max=n - 1))[:, 0]
+    low = torch.gather(thresholds, 1, (k - 1).clamp(min=0))[:, 0]
+    high = torch.gather(thresholds, 1, k.clamp(max=n - 1))[:, 0]
+    bottom, top = level == 0, (level == n) | torch.isinf(high)
+    gap = torch.where(bottom | top, torch.ones_like(high), (high - low).nan_to_num(posinf=1.0))
+    likelihood = torch.where(bottom, 0.0, first) + torch.where(top, 0.0, second.nan_to_num(neginf=0.0))
+    return -(likelihood + torch.where(bottom | top, 0.0, torch.log(-torch.expm1(-gap))))
+
+
+def expected_score(score: torch.Tensor, thresholds: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
+    """What score a person would give on average: lowest + sum of P(y > k). ``score`` (...,), ``thresholds`` (..., K - 1)."""
+    return lowest + torch.sigmoid(score[..., None] - thresholds).sum(-1)
+
+
+def preference(difference: torch.Tensor) -> torch.Tensor:
+    """Probability that the left one is better, given that it is no tie."""
+    return torch.sigmoid(difference)

@@ -1,0 +1,163 @@
+"""A judge as a network: a backbone with LoRA and a score head read at the last token of each reply. Keeps no files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from judge.attention import Gather
+from judge.backbones import Backbone
+from judge.losses import expected_score
+from judge.packing import Forest
+from judge.rubric import JudgeError, dimensions
+
+ROWS = (*dimensions(), "overall")  # the dimensions that a head scores, in order
+LEVELS = 5  # the longest scale: G5 has -1..3
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """What is trained of the backbone. ``targets``: names of linear layers, or 'all-linear'; rank 0: nothing but the head."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+    vision: bool = False
+
+
+class ScoreHead(nn.Module):
+    """One linear map from a hidden state to every dimension, with copies that differ by their bootstrap sample.
+
+    ``copies[0]`` is the judge; the spread of the others, each trained on its own resampling of the labels, says how
+    sure it is. Thresholds turn the scalar into scores 0-3, tie margins say how close is a tie.
+    """
+
+    def __init__(self, hidden_size: int, n_copies: int = 8, rows: Sequence[str] = ROWS) -> None:
+        super().__init__()
+        self.rows = tuple(rows)
+        self.weight = nn.Parameter(torch.randn(1 + n_copies, len(rows), hidden_size) * hidden_size**-0.5)
+        self.first = nn.Parameter(torch.full((len(rows),), -1.5))
+        self.steps = nn.Parameter(torch.full((len(rows), LEVELS - 2), 0.5413))  # softplus of it is 1
+        self.tie = nn.Parameter(torch.full((len(rows),), -2.0))
+        values = [dimensions()[r].values if r in dimensions() else (0, 1, 2, 3) for r in self.rows]
+        self.register_buffer("lowest", torch.tensor([float(v[0]) for v in values]), persistent=False)
+        self.register_buffer("n_levels", torch.tensor([len(v) for v in values]), persistent=False)
+        self.lowest: torch.Tensor
+        self.n_levels: torch.Tensor
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scalars (n, 1 + copies, rows) of hidden states (n, h). The copies do not teach the backbone."""
+        first = F.linear(hidden, self.weight[0])
+        copies = torch.einsum("nh,crh->ncr", hidden.detach(), self.weight[1:])
+        return torch.cat([first[:, None], copies], dim=1)
+
+    def thresholds(self) -> torch.Tensor:
+        """Ascending thresholds (rows, levels - 1); inf beyond a row's own scale."""
+        steps = torch.cat([self.first[:, None], F.softplus(self.steps)], dim=1).cumsum(1)
+        beyond = torch.arange(LEVELS - 1, device=steps.device) >= self.n_levels[:, None] - 1
+        return steps.masked_fill(beyond, float("inf"))
+
+    def tie_margins(self) -> torch.Tensor:
+        """How close two scalars are when a tie is likely, (rows,), positive."""
+        return F.softplus(self.tie) + 1e-4
+
+    def expected(self, scalars: torch.Tensor) -> torch.Tensor:
+        """Expected scores on each row's own scale, of the shape of ``scalars`` (..., rows)."""
+        return expected_score(scalars, self.thresholds(), self.lowest)
+
+
+class JudgeModel(nn.Module):
+    """Backbone, LoRA and head. ``forward`` scores every reply of a forest in one pass."""
+
+    def __init__(self, backbone: Backbone, lora: LoraSettings | None = None, n_copies: int = 8, seed: int = 0) -> None:
+        """Raises JudgeError when no layer of the backbone matches the targets."""
+        super().__init__()
+        self.encoder, self.base_card = backbone.encoder, backbone.card
+        self.lora = lora or LoraSettings()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = ScoreHead(backbone.hidden_size, n_copies).to(_device(backbone.model))
+            self.backbone = with_lora(backbone.model, self.lora) if self.lora.rank else backbone.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.backbone.parameters()).dtype
+
+    def hidden(self, forest: Forest) -> torch.Tensor:
+        """Last hidden states (T, h) of a packed forest."""
+        out = self.backbone(
+            input_ids=forest.ids.to(self.device),
+            position_ids=forest.positions.to(self.device),
+            use_cache=False,
+            gather=Gather.make(forest.layout, self.device, self.dtype),
+            **self.placed(forest.images),
+        )
+        states: torch.Tensor = out.last_hidden_state[0]
+        return states
+
+    def placed(self, images: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Pixels where the model is, in its precision; grids and masks as they are."""
+        return {k: v.to(self.device, self.dtype if v.is_floating_point() else None) for k, v in images.items()}
+
+    def forward(self, forest: Forest, at: Sequence[int]) -> torch.Tensor:
+        """Scalars (n, 1 + copies, rows), fp32, at the tokens ``at``."""
+        chosen = self.hidden(forest)[torch.as_tensor(at, device=self.device)]
+        scalars: torch.Tensor = self.head(chosen.float())
+        return scalars
+
+    def trained_state(self) -> dict[str, torch.Tensor]:
+        """The weights that training changes, by name: adapters and head."""
+        return {k: p.detach() for k, p in self.named_parameters() if p.requires_grad}
+
+    def load_trained(self, state: dict[str, torch.Tensor]) -> None:
+        """Put trained weights back. Raises JudgeError when they are of another backbone or other settings."""
+        own = dict(self.named_parameters())
+        wanted = {k for k, p in own.items() if p.requires_grad}
+        odd = wanted ^ set(state) or {k for k in wanted if own[k].shape != state[k].shape}
+        if odd:
+            raise JudgeError(
+                f"The judge does not fit its backbone {self.base_card['name']!r}: {len(odd)} weights differ, such as {min(odd)}. "
+                "Was the backbone replaced? Train again, or give the old one back."
+            )
+        with torch.no_grad():
+            for name, value in state.items():
+                own[name].copy_(value)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is needed to build the same network again."""
+        return {"lora": asdict(self.lora), "copies": self.head.weight.shape[0] - 1, "rows": list(self.head.rows)}
+
+
+def with_lora(model: nn.Module, lora: LoraSettings) -> nn.Module:
+    """Add LoRA to a backbone's linear layers; the vision tower stays as it is unless ``lora.vision``."""
+    import peft
+
+    linear = {n for n, m in model.named_modules() if isinstance(m, nn.Linear) and (lora.vision or not _sees(n))}
+    wanted = linear if lora.targets == "all-linear" else {n for n in linear if n.split(".")[-1] in lora.targets}
+    if not wanted:
+        raise JudgeError(
+            f"No linear layer is called {', '.join(lora.targets)}. Choose from {', '.join(sorted({n.split('.')[-1] for n in linear}))}."
+        )
+    config = peft.LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=sorted(wanted), bias="none"
+    )
+    return peft.PeftModel(model, config, autocast_adapter_dtype=True)
+
+
+def _sees(name: str) -> bool:
+    return any(part in ("visual", "vision_model", "vision_tower", "connector") for part in name.split("."))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
