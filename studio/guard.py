@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -32,6 +32,7 @@ METHODS = ("GET", "HEAD", "POST")
 # routes of Gradio that the page does not use, and that read other addresses, other files or the server's state
 CLOSED = ("/gradio_api/proxy=", "/proxy=", "/gradio_api/stream/", "/monitoring", "/gradio_api/monitoring", "/login", "/logout",
           "/docs", "/redoc", "/openapi.json", "/gradio_api/openapi.json", "/gradio_api/mcp", "/gradio_api/info", "/vibe-")  # fmt: skip
+ELSEWHERE = re.compile("/file[=/]https?:", re.IGNORECASE)  # Gradio would fetch that address for the browser
 
 
 class Refused(Exception):
@@ -49,7 +50,7 @@ class Guard:
         self, app: App, port: int, secret: str, host: str = "127.0.0.1", max_upload_bytes: int = 64 * 2**20
     ) -> None:
         self.app, self.port, self.secret, self.max_upload_bytes = app, port, secret, max_upload_bytes
-        self.names = {"127.0.0.1", "localhost", "[::1]", host}
+        self.names = {"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host}
         self.any_address = host in ("0.0.0.0", "::")
         self.cookie = f"intermt-studio-{port}"  # its own name, so that two studios do not throw each other out
         self.token = secrets.token_urlsafe(32)
@@ -65,9 +66,12 @@ class Guard:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
+        late: list[Refused] = []  # said while the app was reading the body; the app may have taken it for its own error
 
         async def sending(message: MutableMapping[str, Any]) -> None:
             nonlocal started
+            if late and not started:
+                return
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = self._headers(scope, list(message.get("headers", ())))
@@ -80,10 +84,13 @@ class Guard:
                 return
             self._check_token(scope)
             self._check_route(scope)
-            await self.app(scope, self._capped(scope, receive), sending)
+            await self.app(scope, self._capped(receive, late), sending)
         except Refused as refusal:
-            if not started:
-                await _answer(sending, refusal.status, refusal.line)
+            late.append(refusal)
+        if late and not started:
+            status, line = late[0].status, late[0].line
+            late.clear()
+            await _answer(sending, status, line)
 
     # ---- the checks, in order
 
@@ -128,12 +135,10 @@ class Guard:
         return [(b"location", f"/?{rest}".rstrip("?").encode()), (b"set-cookie", cookie.encode())]
 
     def _check_token(self, scope: Scope) -> None:
-        for line in _values(scope, b"cookie"):
-            try:
-                morsel = SimpleCookie(line).get(self.cookie)
-            except CookieError:
-                continue
-            if morsel and _same(morsel.value, self.token):
+        # by hand: http.cookies gives up at a stranger's odd cookie, and all programs of this host share their cookies
+        for pair in ";".join(_values(scope, b"cookie")).split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name == self.cookie and _same(value, self.token):
                 return
         raise Refused(
             401,
@@ -142,13 +147,14 @@ class Guard:
 
     def _check_route(self, scope: Scope) -> None:
         path = unquote(scope["path"])
-        if path.startswith(CLOSED) or "\\" in path or "\x00" in path or ".." in path.split("/"):
+        odd = not path.startswith("/") or "\\" in path or "\x00" in path or ".." in re.split("[/=]", path)
+        if odd or path.startswith(CLOSED) or ELSEWHERE.search(path):
             raise Refused(404, f"There is nothing at {_short(path)}.")
         for length in _values(scope, b"content-length"):
-            if not length.isdigit() or int(length) > self.max_upload_bytes:
+            if not re.fullmatch("[0-9]{1,15}", length) or int(length) > self.max_upload_bytes:
                 raise self._too_large()
 
-    def _capped(self, scope: Scope, receive: Receive) -> Receive:
+    def _capped(self, receive: Receive, late: list[Refused]) -> Receive:
         """Count the body as it comes, for a sender that does not say its length or lies about it."""
         seen = 0
 
@@ -157,7 +163,8 @@ class Guard:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.max_upload_bytes:
-                raise self._too_large()
+                late.append(self._too_large())
+                raise late[-1]
             return message
 
         return receiving
@@ -170,7 +177,9 @@ class Guard:
 
     def _headers(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         # an uploaded file is shown, never run: no script, no form, no origin of its own
-        policy = "sandbox; default-src 'none'; frame-ancestors 'none'" if "/file=" in scope["path"] else POLICY
+        policy = (
+            "sandbox; default-src 'none'; frame-ancestors 'none'" if re.search("/file[=/]", scope["path"]) else POLICY
+        )
         ours = {**HEADERS, "content-security-policy": policy}
         if scope["path"] == "/":
             ours["cache-control"] = "no-store"

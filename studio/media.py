@@ -10,13 +10,14 @@ import hashlib
 import io
 import os
 import re
+import struct
 import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from studio import StudioError
 
@@ -25,10 +26,15 @@ MIMES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "gif": "
 MAX_PIXELS = 40_000_000
 MAX_BYTES = 20 * 2**20
 HASH = re.compile(r"[0-9a-f]{64}")
-# what a clean file's header may carry: geometry and colour, nothing that tells of a person, a place or a program
-CLEAN_INFO = {"dpi", "jfif", "jfif_version", "jfif_unit", "jfif_density", "gamma", "srgb", "transparency", "interlace",
-              "aspect", "chromaticity", "progressive", "progression", "background", "timestamp", "duration", "loop", "version",
-              "compression", "default_image"}  # fmt: skip
+# What a clean file may be made of: pixels, geometry and colour, nothing that tells of a person, a place or a program.
+PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"bKGD", b"sBIT", b"IDAT", b"IEND"}
+WEBP_CHUNKS = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
+JPEG_APPS = {0xE0: 16, 0xEE: 14}  # JFIF without a thumbnail, Adobe's colour transform: marker -> size of the segment
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError, struct.error)
+NEXT_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # past the pixels: no stuffed byte, no restart
+UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+           8: Image.Transpose.ROTATE_90}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Media:
                 raise StudioError(
                     f"{label} has {width * height / 1e6:.0f} megapixels; at most {MAX_PIXELS // 10**6} are taken. Make it smaller."
                 )
-            kind = picture.format or ""
+            kind = _kind(picture)
             picture.load()
             if not _is_clean(picture, data):
                 data, kind, (width, height) = _drawn_again(picture)
@@ -95,7 +101,7 @@ class Media:
             if picture.width * picture.height > MAX_PIXELS:
                 raise StudioError(f"The picture {sha256[:12]} has over {MAX_PIXELS // 10**6} megapixels.")
             picture.load()
-            extension = EXTENSIONS[picture.format or ""]
+            extension = EXTENSIONS[_kind(picture)]
         write_whole(self.folder / sha256[:2] / f"{sha256}.{extension}", data)
 
     def path(self, sha256: str) -> Path | None:
@@ -168,7 +174,7 @@ def _reading(label: str) -> Iterator[None]:
         raise StudioError(
             f"{label} is no PNG, JPEG, WEBP or GIF, whatever its name says. Save it as one of these."
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError) as error:
+    except BROKEN as error:
         raise StudioError(
             f"{label} is broken and cannot be read ({str(error)[:80]}). Save it again, or take another."
         ) from error
@@ -178,39 +184,74 @@ def _transparent(picture: Image.Image) -> bool:
     return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
 
 
+def _kind(picture: Image.Image) -> str:
+    return "JPEG" if picture.format == "MPO" else str(picture.format)  # a phone's photo with a second one behind it
+
+
 def _is_clean(picture: Image.Image, data: bytes) -> bool:
-    # Pillow puts what it finds beside the pixels into info; app markers and comments of a JPEG are listed apart
-    markers = {name for name, _ in getattr(picture, "applist", [])} - {"APP0", "APP14"}
-    return (
-        not set(picture.info) - CLEAN_INFO
-        and not markers
-        and getattr(picture, "n_frames", 1) == 1
-        and picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA")
-        and not picture.getexif()
-        and _ends_cleanly(picture.format or "", data)
-    )
+    return picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA") and _made_of_pixels(_kind(picture), data)
 
 
-def _ends_cleanly(kind: str, data: bytes) -> bool:
-    """Nothing behind the picture's own end: what is there could be a second file."""
+def _made_of_pixels(kind: str, data: bytes) -> bool:
+    """Whether every byte belongs to a known harmless piece, up to the picture's own end: behind it could be a second file.
+
+    A GIF is never: it may hold comments and frames, and its first frame loses nothing as a PNG.
+    """
     if kind == "PNG":
-        return data.endswith(b"IEND\xaeB`\x82") and data.count(b"IEND\xaeB`\x82") == 1
-    if kind == "JPEG":
-        return data.endswith(b"\xff\xd9") and data.count(b"\xff\xd8\xff") == 1
+        return _png_end(data) == len(data)
     if kind == "WEBP":
-        return len(data) == int.from_bytes(data[4:8], "little") + 8
-    return data.endswith(b"\x00;") and data.count(b"\x00;\x00") == 0
+        return _webp_end(data) == len(data) == int.from_bytes(data[4:8], "little") + 8
+    return kind == "JPEG" and _jpeg_end(data) == len(data)
+
+
+def _png_end(data: bytes) -> int:
+    at = 8  # behind the signature; a chunk is size, name, content, checksum
+    while (name := data[at + 4 : at + 8]) in PNG_CHUNKS:
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        if name == b"IEND":
+            return at
+    return -1
+
+
+def _webp_end(data: bytes) -> int:
+    at = 12  # behind RIFF, size, WEBP; a chunk is name, size, content, made even
+    while data[at : at + 4] in WEBP_CHUNKS:
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    return at
+
+
+def _jpeg_end(data: bytes) -> int:
+    at = 2  # behind the start; a segment is ff, marker, size (of itself and what follows)
+    while data[at : at + 1] == b"\xff" and at + 1 < len(data):
+        marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xD9:
+            return at + 2
+        known = marker == 0xFF or 0xC0 <= marker <= 0xCF or 0xDA <= marker <= 0xDF
+        if not known and JPEG_APPS.get(marker) != size:
+            return -1
+        at += 1 if marker == 0xFF else 2 + size  # ff may be repeated before a marker
+        if marker == 0xDA:
+            found = NEXT_MARKER.search(data, at)
+            at = found.start() if found else len(data)
+    return -1
 
 
 def _drawn_again(picture: Image.Image) -> tuple[bytes, str, tuple[int, int]]:
-    kind = "PNG" if picture.format == "GIF" or getattr(picture, "n_frames", 1) > 1 else str(picture.format)
+    kind = _kind(picture)
+    if kind == "GIF" or (kind != "JPEG" and getattr(picture, "is_animated", False)):
+        kind = "PNG"
+    turn = UPRIGHT.get(picture.getexif().get(0x0112, 1))
     picture.seek(0)
-    upright = ImageOps.exif_transpose(picture)
-    mode = "RGBA" if _transparent(upright) and kind != "JPEG" else "L" if upright.mode in ("L", "1") else "RGB"
-    clean = upright.convert(mode)
-    bare = Image.new(mode, clean.size)  # a new image carries no info at all
-    bare.paste(clean)
+    if picture.mode == "I;16":  # convert() would clip to white: keep the high bytes
+        clean = Image.frombytes("L", picture.size, picture.tobytes()[1::2])
+    else:
+        plain = "L" if picture.mode in ("L", "1") else "RGB"
+        clean = picture.convert("RGBA" if _transparent(picture) and kind != "JPEG" else plain)
+    if turn is not None:
+        clean = clean.transpose(turn)
+    clean.info.clear()  # no comment, profile or EXIF is written
     out = io.BytesIO()
     settings = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}, "PNG": {}}[kind]
-    bare.save(out, kind, **settings)
-    return out.getvalue(), kind, bare.size
+    clean.save(out, kind, **settings)
+    return out.getvalue(), kind, clean.size
