@@ -8,8 +8,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from judge.model import ScoreHead
 
 CENTRING = 0.01
 
@@ -56,3 +61,38 @@ def expected_score(score: torch.Tensor, thresholds: torch.Tensor, lowest: torch.
 def preference(difference: torch.Tensor) -> torch.Tensor:
     """Probability that the left one is better, given that it is no tie."""
     return torch.sigmoid(difference)
+
+
+def total_loss(head: ScoreHead, scalars: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Weighted sum over a batch's labels, judge and bootstrapped copies together; to be divided by the labels' weight.
+
+    ``scalars``: (replies, 1 + copies, rows) from the head; ``batch``: see ``judge.batches``. Only the judge's own column
+    moves thresholds and tie margins.
+    """
+    total = 0.0 * (scalars.sum() + head.first.sum() + head.steps.sum() + head.tie.sum())  # every weight has a gradient
+    scores, pairs = batch["scores"], batch["pairs"]
+    if len(scores):
+        s = scalars[scores[:, 0], :, scores[:, 1]]  # (n, 1 + copies)
+        cut = _own_column(head.thresholds()[scores[:, 1]], s.shape[1])
+        level = scores[:, 2, None].expand_as(s)
+        loss = ordinal_loss(s.flatten(), level.flatten(), cut.flatten(0, 1)).view_as(s) + CENTRING * s**2
+        total = total + (loss * batch["score_weights"]).sum()
+    if len(pairs):
+        left, right = (scalars[pairs[:, i], :, pairs[:, 2]] for i in (0, 1))
+        tie = _own_column(head.tie_margins()[pairs[:, 2]], left.shape[1])
+        outcome = pairs[:, 3, None].expand_as(left)
+        derived = batch["margins"][:, None]  # of scores: Llama 2's margin (arXiv 2307.09288, eq. 2), and no tie margin
+        loss = torch.where(
+            derived < 0,
+            comparison_loss(left - right, outcome, tie),
+            -F.logsigmoid(outcome * (left - right) - derived.clamp(min=0)),
+        )
+        loss = loss + CENTRING * (left**2 + right**2) / 2
+        total = total + (loss * batch["pair_weights"]).sum()
+    return total
+
+
+def _own_column(parameter: torch.Tensor, columns: int) -> torch.Tensor:
+    """(n, ...) -> (n, columns, ...), with a gradient in the first column only."""
+    rest = parameter.detach()[:, None].expand(-1, columns - 1, *parameter.shape[1:])
+    return torch.cat([parameter[:, None], rest], dim=1)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from judge.attention import Gather
+from judge.attention import Gather, Layout
 from judge.backbones import Backbone
 from judge.losses import expected_score
 from judge.packing import Forest
@@ -93,14 +93,16 @@ class JudgeModel(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.backbone.parameters()).dtype
 
-    def hidden(self, forest: Forest) -> torch.Tensor:
-        """Last hidden states (T, h) of a packed forest."""
+    def hidden(
+        self, ids: torch.Tensor, positions: torch.Tensor, layout: Layout, images: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Last hidden states (T, h) of a packed sequence. Shapes as in ``Forest``."""
         out = self.backbone(
-            input_ids=forest.ids.to(self.device),
-            position_ids=forest.positions.to(self.device),
+            input_ids=ids.to(self.device),
+            position_ids=positions.to(self.device),
             use_cache=False,
-            gather=Gather.make(forest.layout, self.device, self.dtype),
-            **self.placed(forest.images),
+            gather=Gather.make(layout, self.device, self.dtype),
+            **self.placed(images),
         )
         states: torch.Tensor = out.last_hidden_state[0]
         return states
@@ -109,11 +111,15 @@ class JudgeModel(nn.Module):
         """Pixels where the model is, in its precision; grids and masks as they are."""
         return {k: v.to(self.device, self.dtype if v.is_floating_point() else None) for k, v in images.items()}
 
-    def forward(self, forest: Forest, at: Sequence[int]) -> torch.Tensor:
-        """Scalars (n, 1 + copies, rows), fp32, at the tokens ``at``."""
-        chosen = self.hidden(forest)[torch.as_tensor(at, device=self.device)]
-        scalars: torch.Tensor = self.head(chosen.float())
+    def forward(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Scalars (n, 1 + copies, rows), fp32, at the ``ends`` of a batch; see ``judge.batches`` for what it holds."""
+        states = self.hidden(batch["ids"], batch["positions"], batch["layout"], batch["images"])
+        scalars: torch.Tensor = self.head(states[batch["ends"].to(self.device)].float())
         return scalars
+
+    def read(self, forest: Forest, at: Sequence[int]) -> torch.Tensor:
+        """The same for the tokens ``at`` of a forest."""
+        return self({**vars(forest), "ends": torch.as_tensor(at)})
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         """The weights that training changes, by name: adapters and head."""

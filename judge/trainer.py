@@ -1,0 +1,165 @@
+"""The Trainer of transformers with a judge's loss, whole checkpoints, and validation; and what it reports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import TrainerCallback
+
+from judge import files
+from judge.batches import Batch, Forests
+from judge.losses import total_loss
+from judge.model import JudgeModel
+from judge.rubric import JudgeError
+
+WEIGHTS, COMPLETE = "trained.safetensors", "complete.json"
+Progress = Callable[[dict[str, Any]], None]
+
+
+class JudgeTrainer(transformers.Trainer):
+    """The Trainer with our loss, whole checkpoints, and validation by proper scores and pair accuracy."""
+
+    def __init__(self, *args: Any, head_rate: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.head_rate = head_rate  # the head starts from nothing
+        self.loss_is_scaled_for_ga = True  # by the labels of the whole step, below
+        self.tokens_seen = 0
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
+        weight = (
+            torch.stack([b["score_weights"][:, 0].sum() + b["pair_weights"][:, 0].sum() for b in batch_samples])
+            .sum()
+            .to(device)
+        )
+        if self.args.world_size > 1:
+            weight = self.accelerator.gather(weight).sum()
+        return weight.clamp(min=1.0)
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None, **_: Any
+    ) -> Any:
+        self.tokens_seen += inputs["ids"].shape[1] * self.args.world_size
+        scalars = model(inputs)
+        # every process averages its gradients with the others': the sum over all labels is what is wanted
+        loss = total_loss(self.judge.head, scalars, inputs) * self.args.world_size / num_items_in_batch
+        if not torch.isfinite(loss):
+            raise JudgeError(
+                f"The loss is no number at step {self.state.global_step}. The last whole checkpoint is kept. "
+                f"Lower the learning rate (now {self.args.learning_rate:g}), or train in fp32."
+            )
+        return (loss, scalars) if return_outputs else loss
+
+    @property
+    def judge(self) -> JudgeModel:
+        """The model without what wraps it for several processes."""
+        judge: JudgeModel = self.accelerator.unwrap_model(self.model)
+        return judge
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with a rate of its own for the head."""
+        if self.optimizer is None:
+            groups: list[dict[str, Any]] = [
+                {"params": [], "lr": self.head_rate},
+                {"params": [], "lr": self.args.learning_rate},
+            ]
+            for name, p in self.judge.named_parameters():
+                if p.requires_grad:
+                    groups[not name.startswith("head.")]["params"].append(p)
+            self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=0.0)
+        return self.optimizer
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Mean loss a label, and pair accuracy by dimension (equality counts half, human ties left out)."""
+        assert isinstance(self.eval_dataset, Forests)
+        metrics = {f"{metric_key_prefix}_{k}": v for k, v in validate(self.judge, self.eval_dataset).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if self.args.should_save and output_dir:
+            files.save_tensors(self.judge.trained_state(), Path(output_dir) / WEIGHTS)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                files.write_whole(folder / COMPLETE, json.dumps({"step": self.state.global_step}).encode())
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            raise JudgeError(
+                f"Cannot save step {self.state.global_step} in {folder.parent}: {reason}. The checkpoint before it is kept. "
+                "Free some space and train again: it goes on from there."
+            ) from error
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        files.load_into(self.judge, Path(resume_from_checkpoint) / WEIGHTS)
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+@torch.no_grad()
+def validate(model: JudgeModel, data: Forests) -> dict[str, float]:
+    """Mean loss a label of the judge itself, and its pair accuracy, overall and by dimension."""
+    model.eval()
+    loss, weight = 0.0, 0.0
+    right: dict[str, list[float]] = {}
+    for i in range(len(data)):
+        batch = data[i]
+        scalars = model(batch)[:, :1]
+        batch = {**batch, **{k: batch[k][:, :1] for k in ("score_weights", "pair_weights")}}
+        placed = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        loss += float(total_loss(model.head, scalars, placed))
+        weight += float(batch["score_weights"].sum() + batch["pair_weights"].sum())
+        for left, up, row, outcome in batch["pairs"].tolist():
+            if outcome:
+                d = outcome * float(scalars[left, 0, row] - scalars[up, 0, row])
+                right.setdefault(model.head.rows[row], []).append(1.0 if d > 0 else 0.5 if d == 0 else 0.0)
+    every = [v for values in right.values() for v in values]
+    accuracy = {f"accuracy_{k}": sum(v) / len(v) for k, v in sorted(right.items())}
+    return {"loss": loss / max(weight, 1e-9), **({"accuracy": sum(every) / len(every)} if every else {}), **accuracy}
+
+
+class Reporter(TrainerCallback):
+    """Turns the Trainer's log into lines with an estimate, and stops it when asked."""
+
+    def __init__(self, progress: Progress, stop: threading.Event) -> None:
+        self.progress, self.stop = progress, stop
+        self.started = self.first_step = 0.0
+        self.trainer: JudgeTrainer | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.started, self.first_step = time.monotonic(), state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.stop.is_set():
+            control.should_save = control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if not state.is_world_process_zero or self.trainer is None:
+            return
+        spent = time.monotonic() - self.started
+        done = state.global_step - self.first_step
+        left = (state.max_steps - state.global_step) * spent / done if done else None
+        kept = {
+            k: v
+            for k, v in (logs or {}).items()
+            if k in ("loss", "learning_rate", "grad_norm") or k.startswith("eval_")
+        }
+        self.progress({"step": state.global_step, "steps": state.max_steps, "epoch": round(state.epoch or 0, 3), **kept,
+                       "tokens_per_s": round(self.trainer.tokens_seen / spent, 1) if spent else None,
+                       "eta_s": None if left is None else round(left, 1)})  # fmt: skip
