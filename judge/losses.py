@@ -63,20 +63,22 @@ def preference(difference: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(difference)
 
 
-def total_loss(head: ScoreHead, scalars: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Weighted sum over a batch's labels, judge and bootstrapped copies together; to be divided by the labels' weight.
+def label_losses(head: ScoreHead, scalars: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Weighted sums over a batch's labels, (1 + copies,): the judge's first; to be divided by the labels' weight.
 
     ``scalars``: (replies, 1 + copies, rows) from the head; ``batch``: see ``judge.batches``. Only the judge's own column
     moves thresholds and tie margins.
     """
-    total = 0.0 * (scalars.sum() + head.first.sum() + head.steps.sum() + head.tie.sum())  # every weight has a gradient
+    total = 0.0 * (
+        scalars.sum((0, 2)) + head.first.sum() + head.steps.sum() + head.tie.sum()
+    )  # every weight has a gradient
     scores, pairs = batch["scores"], batch["pairs"]
     if len(scores):
         s = scalars[scores[:, 0], :, scores[:, 1]]  # (n, 1 + copies)
         cut = _own_column(head.thresholds()[scores[:, 1]], s.shape[1])
         level = scores[:, 2, None].expand_as(s)
         loss = ordinal_loss(s.flatten(), level.flatten(), cut.flatten(0, 1)).view_as(s) + CENTRING * s**2
-        total = total + (loss * batch["score_weights"]).sum()
+        total = total + (loss * batch["score_weights"]).sum(0)
     if len(pairs):
         left, right = (scalars[pairs[:, i], :, pairs[:, 2]] for i in (0, 1))
         tie = _own_column(head.tie_margins()[pairs[:, 2]], left.shape[1])
@@ -88,7 +90,7 @@ def total_loss(head: ScoreHead, scalars: torch.Tensor, batch: dict[str, torch.Te
             -F.logsigmoid(outcome * (left - right) - derived.clamp(min=0)),
         )
         loss = loss + CENTRING * (left**2 + right**2) / 2
-        total = total + (loss * batch["pair_weights"]).sum()
+        total = total + (loss * batch["pair_weights"]).sum(0)
     return total
 
 

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from judge import files
 from judge.batches import Batch, Forests
-from judge.losses import total_loss
+from judge.losses import label_losses
 from judge.model import JudgeModel
 from judge.rubric import JudgeError
 
@@ -33,6 +33,7 @@ class JudgeTrainer(transformers.Trainer):
         self.head_rate = head_rate  # the head starts from nothing
         self.loss_is_scaled_for_ga = True  # by the labels of the whole step, below
         self.tokens_seen = 0
+        self.own_loss: Any = 0.0  # of the judge without its copies, since the last log
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
         weight = (
@@ -50,7 +51,10 @@ class JudgeTrainer(transformers.Trainer):
         self.tokens_seen += inputs["ids"].shape[1] * self.args.world_size
         scalars = model(inputs)
         # every process averages its gradients with the others': the sum over all labels is what is wanted
-        loss = total_loss(self.judge.head, scalars, inputs) * self.args.world_size / num_items_in_batch
+        losses = label_losses(self.judge.head, scalars, inputs) * self.args.world_size / num_items_in_batch
+        self.own_loss += losses[0].detach() / self.args.world_size
+        # the copies teach nobody but themselves, and Adam does not mind a scale: so small, they do not steer the clipping
+        loss = losses[0] + 0.01 * losses[1:].sum()
         if not torch.isfinite(loss):
             raise JudgeError(
                 f"The loss is no number at step {self.state.global_step}. The last whole checkpoint is kept. "
@@ -86,6 +90,15 @@ class JudgeTrainer(transformers.Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As the Trainer does, but the loss is that of the judge alone, and the rate that of the backbone."""
+        if "loss" in logs and torch.is_tensor(self.own_loss):
+            own = self.accelerator.gather(self.own_loss.reshape(1)).sum() if self.args.world_size > 1 else self.own_loss
+            assert self.optimizer is not None
+            logs = {**logs, "loss": float(own), "learning_rate": self.optimizer.param_groups[-1]["lr"]}
+            self.own_loss = 0.0
+        super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save and output_dir:
@@ -123,7 +136,7 @@ def validate(model: JudgeModel, data: Forests) -> dict[str, float]:
         scalars = model(batch)[:, :1]
         batch = {**batch, **{k: batch[k][:, :1] for k in ("score_weights", "pair_weights")}}
         placed = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-        loss += float(total_loss(model.head, scalars, placed))
+        loss += float(label_losses(model.head, scalars, placed)[0])
         weight += float(batch["score_weights"].sum() + batch["pair_weights"].sum())
         for left, up, row, outcome in batch["pairs"].tolist():
             if outcome:
