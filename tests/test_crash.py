@@ -41,7 +41,6 @@ from tests.conftest import how, plant, wait
 KILLS = int(os.environ.get("STUDIO_KILLS", "50"))
 STREAM = ModelSpec("Echo (no model)", "echo", {"delay_ms": 2})
 QUESTION = " ".join(f"word{i}" for i in range(80))
-LOCAL = ("L1", "L2", "L3", "L4")
 Line = list[Any]  # one thing the person was shown: ["rated", node, dimension, value] or ["reply", node, text, phase]
 
 
@@ -61,7 +60,7 @@ def show(out: int, line: Line) -> None:
 def rate_on(opened: Studio, node_id: str, out: int) -> None:
     """Rate for ever, never the same value twice in a row on one dimension, saying each rating once it is acknowledged."""
     for seq in itertools.count():
-        dimension, value = LOCAL[seq % 4], seq // 4 % 4
+        dimension, value = f"L{seq % 4 + 1}", seq // 4 % 4
         rate(opened, node_id, dimension, value)
         show(out, ["rated", node_id, dimension, value])
 
@@ -186,11 +185,11 @@ def test_a_newer_database_is_refused_and_untouched(tmp_path: Path) -> None:
                    [migrations.name])  # fmt: skip
     opened.close()
     file = tmp_path / "studio.db"
-    before, old = file.read_bytes(), content(file)
+    before = file.read_bytes(), content(file)
     with pytest.raises(StudioError, match=r"newer intermt-studio.*m999_later.*--home") as caught:
         Store(tmp_path)
     assert "\n" not in str(caught.value)
-    assert (file.read_bytes(), content(file)) == (before, old)
+    assert (file.read_bytes(), content(file)) == before
     assert not (tmp_path / "backups").exists()
 
 
