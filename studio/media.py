@@ -60,7 +60,7 @@ class Media:
 
         A clean file (still, upright, sRGB, no metadata, nothing after its end) is kept byte for byte, so adding a stored file
         again gives the same hash. Others are drawn again in their own format: metadata dropped, EXIF orientation applied,
-        animations reduced to their first frame (as PNG).
+        GIFs and animations as a PNG of their first frame.
 
         Raises:
             StudioError: no PNG, JPEG, WEBP or GIF; broken; over 40 megapixels or 20 MB; or the disk refuses.
