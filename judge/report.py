@@ -45,7 +45,7 @@ def write(report: Result, path: Path, title: str) -> None:
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{pairs['n']} decided pairs and {pairs['n_ties']} ties of {pairs['trees']} trees, {scores['n']} scores of "
-        f"{scores['trees']} trees, none of them trained on. Brackets: {html.escape(method['interval'])}, "
+        f"{scores['trees']} trees. Brackets: {html.escape(method['interval'])}, "
         f"{method['n_boot']} resamples, seed {method['seed']}. {html.escape(pairs['tie_rule'])}</p>",
         _all_pairs(report),
         _accuracy_by(report, "dimension", "Accuracy by dimension"),
@@ -85,9 +85,9 @@ def _accuracy_by(report: Result, by: str, heading: str) -> str:
     rows = [r for r in report["pairs_by"] if r["by"] == by]
     baselines = ("coin", "majority", "longer")
     table = _table(
-        [by, "pairs", "ties", "trees", "accuracy", *baselines],
+        [by, "pairs", "ties", "trees", "accuracy", *baselines, ""],
         [[r["key"], r["n"], r["n_ties"], r["trees"], _with_interval(r["accuracy"], r["interval"]),
-          *(_measure(r["baselines"][b]) for b in baselines)] for r in rows],
+          *(_number(r["baselines"][b]["value"]) for b in baselines), r["interval_note"] or ""] for r in rows],
     ) if rows else ""  # fmt: skip
     shown = [r for r in rows if r["accuracy"] is not None]
 
@@ -131,18 +131,11 @@ show {_number(found['ece_if_calibrated'])} on average. {found['n_ties']} ties le
 
 
 def _all_scores(report: Result) -> str:
-    scores = report["scores"]
-    rows = [
-        [f"{name}{'' if value is None else f' ({value})'}", _measure(r["mae"]), _measure(r["agreement"]),
-         _measure(r["pearson"]), _measure(r["spearman"])]
-        for name, value, r in [
-            ("this judge", None, scores),
-            ("always", 3, scores["baselines"]["always_3"]),
-            ("always the commonest", *(scores["baselines"]["majority"][k] for k in ("constant",)),
-             scores["baselines"]["majority"]),
-            *((f"this judge, {r['key']}", None, r) for r in report["scores_by"] if r["by"] == "dimension"),
-        ]
-    ]  # fmt: skip
+    scores, constants = report["scores"], report["scores"]["baselines"]
+    named = [("this judge", scores), ("always 3", constants["always_3"])]
+    named.append((f"always {constants['majority']['constant']}, the commonest", constants["majority"]))
+    named += [(f"this judge, {r['key']}", r) for r in report["scores_by"] if r["by"] == "dimension"]
+    rows = [[name, *(_measure(r[m]) for m in ("mae", "agreement", "pearson", "spearman"))] for name, r in named]
     head = ["", "mean absolute error", "exact agreement", "Pearson", "Spearman"]
     return _section("Scores", _note(scores), "", _table(head, rows) if scores["n"] else "")
 
@@ -196,7 +189,9 @@ def _with_interval(value: float | None, interval: Sequence[float] | None) -> str
 
 
 def _measure(found: Result | None) -> str:
-    return _with_interval(found["value"], found["interval"]) if found else "–"
+    if not found:
+        return "–"
+    return _with_interval(found["value"], found["interval"]) + (f" ({found['reason']})" if "reason" in found else "")
 
 
 def _note(found: Result) -> str:
@@ -215,10 +210,12 @@ def _figure(draw: Callable[[Any], None], name: str, alt: str, height: float) -> 
     except ImportError as error:
         raise JudgeError("Plots need matplotlib. Run: pip install 'intermt-studio[judge]'") from error
     ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    plain = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": name, "axes.facecolor": "none",
-             "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
+    settings: Any = dict.fromkeys(ink, INK) | {
+        "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": name, "axes.facecolor": "none",
+        "axes.spines.top": False, "axes.spines.right": False,
+    }  # fmt: skip
     written = io.StringIO()
-    with mpl.rc_context({**plain, **dict.fromkeys(ink, INK)}), warnings.catch_warnings():
+    with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser draws the text, with its own fonts
         figure = Figure(figsize=(6, height), layout="constrained")
         draw(figure.add_subplot())
