@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export CMAKE_ARGS ?= -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF
 ARGS ?=
 
-.PHONY: run test lint format perf screenshots clean help
+.PHONY: run judge test lint format perf screenshots clean help
 .DELETE_ON_ERROR:
 
 help:            ## what can be made
@@ -15,6 +15,8 @@ help:            ## what can be made
 
 run: $(VENV)/.installed-run  ## make the environment and open the studio (ARGS="--port 8000" and the like)
 	@$(BIN)/intermt-studio serve $(ARGS)
+
+judge: $(VENV)/.installed-judge  ## add what training a judge needs (torch, transformers, peft: large)
 
 test: $(VENV)/.installed-test  ## run every test; browser tests where a Chromium is installed
 	@echo "== tests"
@@ -27,6 +29,7 @@ format: $(VENV)/.installed-test  ## put the code into the house's form
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 perf: $(VENV)/.installed-test  ## measure, print a table, write tests/perf/results.json
+	@$(PIP) install -q -c constraints.txt -e '.[perf]'
 	@$(BIN)/python -m tests.perf $(ARGS)
 
 screenshots: $(VENV)/.installed-test  ## take the pictures of the README from the running program
@@ -47,9 +50,14 @@ $(VENV)/.installed-run: pyproject.toml constraints.txt | $(BIN)/python
 	  $(PIP) install -q -c constraints.txt -e . ; }
 	@touch $@
 
+$(VENV)/.installed-judge: $(VENV)/.installed-run
+	@echo "== installing what judges need (torch and friends: a large download)"
+	@$(PIP) install -q -c constraints.txt -e '.[judge]'
+	@touch $@
+
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "== installing intermt-studio and what its tests need (the first time compiles llama.cpp: 3 to 10 minutes)"
-	@$(PIP) install -q -c constraints.txt -e '.[llama,test]' || { \
+	@$(PIP) install -q -c constraints.txt -e '.[llama,judge,test]' || { \
 	  echo "== llama-cpp-python could not be built: tests of the built-in model will be skipped. To add it: apt install build-essential cmake"; \
-	  $(PIP) install -q -c constraints.txt -e '.[test]' ; }
-	@touch $@ $(VENV)/.installed-run
+	  $(PIP) install -q -c constraints.txt -e '.[judge,test]' ; }
+	@touch $@ $(VENV)/.installed-run $(VENV)/.installed-judge

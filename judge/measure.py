@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from judge.evaluation import PairResult, ScoreResult
-from judge.examples import Comparison, Example, level_of
+from judge import files, report
+from judge.evaluation import PairResult, ScoreResult, evaluate
+from judge.examples import Comparison, Example, Level, level_of, with_derived
+from judge.model import JudgeModel
+from judge.rubric import JudgeError
 from judge.scoring import Reading, Scorer
 
 Groups = Mapping[tuple[str, str], str]  # (left, right) of a comparison -> its group
@@ -41,3 +47,41 @@ def _pair(e: Example, c: Comparison, found: Mapping[str, Reading], tie: float, g
     depth = len(e.tree.path(c.left))
     return PairResult(e.tree.id, c.level, c.dimension, (depth + 1) // 2, depth, c.outcome, left, right, tie_margin=tie,
                       left_tokens=words[0], right_tokens=words[1], human_margin=c.margin, group=group)  # fmt: skip
+
+
+def assess(
+    folder: Path, cache: Path, examples: Sequence[Example], progress: Callable[[int, int], None] = lambda done, of: None
+) -> dict[str, Any]:
+    """Test a judge on the test trees of its own split, beside the same backbone untrained; writes ``report.json`` and
+    ``report.html`` beside its card, and returns the report.
+
+    ``examples``: the data it was trained with, test trees included. Raises JudgeError when none of them is here.
+    """
+    model, card = files.load_judge(folder, cache)
+    scorer = Scorer(model, max_path=card["settings"]["max_path"])
+    level = card["settings"]["level"]
+    levels: tuple[Level, ...] = ("local", "global") if level == "both" else (level,)
+    wanted = set(card["split"]["test"])
+    held_out = [e.restrict(levels) for e in examples if e.tree.id in wanted]
+    if card["settings"]["derived"]:
+        held_out = [with_derived(e) for e in held_out]
+    held_out = [e for e in held_out if e.scores or e.comparisons]
+    if not held_out:
+        raise JudgeError(
+            f"None of the {len(wanted)} test trees of judge {folder.name!r} has a label: rate more dialogues, then train again."
+        )
+    pairs, scores = measure(scorer, held_out, progress=lambda done, of: progress(done, 2 * of))
+    fresh = untrained(model, card)
+    plain, _ = measure(
+        Scorer(fresh, max_path=scorer.max_path), held_out, progress=lambda done, of: progress(of + done, 2 * of)
+    )
+    found = evaluate(pairs, scores, others={"untrained backbone": [(p.left, p.right) for p in plain]})
+    files.write_whole(folder / "report.json", json.dumps(found, indent=1).encode())
+    report.write(found, folder / "report.html", f"Judge {folder.name}")
+    return found
+
+
+def untrained(model: JudgeModel, card: Mapping[str, Any]) -> JudgeModel:
+    """``model`` itself, put back to before its first step: LoRA that changes nothing, and the head's first weights."""
+    model.reset(card["settings"]["seed"])
+    return model

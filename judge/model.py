@@ -139,6 +139,16 @@ class JudgeModel(nn.Module):
             for name, value in state.items():
                 own[name].copy_(value)
 
+    def reset(self, seed: int) -> None:
+        """Back to before the first step of training: LoRA that changes nothing, the head's first weights for ``seed``."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            first = ScoreHead(self.head.weight.shape[2], self.head.weight.shape[0] - 1, self.head.rows)
+            self.head.load_state_dict(first.state_dict())
+            for name, p in self.backbone.named_parameters():
+                if "lora_B" in name:
+                    p.zero_()
+
     @property
     def settings(self) -> dict[str, Any]:
         """What is needed to build the same network again."""

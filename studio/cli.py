@@ -1,4 +1,4 @@
-"""The command line: serve, import, export, doctor. Imports what a command needs when it runs, so that --help is quick."""
+"""The command line: serve, import, export, train, score, doctor. Imports what a command needs when it runs, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from studio import StudioError, __version__
 from studio.config import home_folder, load
 
-COMMANDS = ("serve", "import", "export", "doctor")
+COMMANDS = ("serve", "import", "export", "train", "score", "doctor")
 Answer = dict[str, Any]
 
 
@@ -73,6 +73,20 @@ def parser() -> argparse.ArgumentParser:
     write.add_argument("--format", default="studio", choices=("studio",))
     write.add_argument("--force", action="store_true", help="replace what is there")
 
+    _train_options(
+        _command(
+            commands,
+            "train",
+            _train,
+            "train a judge on what is rated; the same command again goes on after a stop",
+            shared,
+        )
+    )
+
+    judged = _command(commands, "score", _score, "score replies with a judge and keep the scores", shared)
+    judged.add_argument("--judge", required=True, help="name of a trained judge")
+    judged.add_argument("--tree", help="id of one tree; without it, all")
+
     _command(commands, "doctor", _doctor, "say what works here and what to do about the rest", shared)
     return top
 
@@ -96,6 +110,23 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--password-env", metavar="NAME", help="environment variable with the password for --allow-remote"
     )
+
+
+def _train_options(train: argparse.ArgumentParser) -> None:
+    train.add_argument(
+        "--name", required=True, help="what the judge is called; judges never change, so each has its own"
+    )
+    train.add_argument(
+        "--base", default="builtin", help="backbone: builtin (SmolLM2-135M), a folder, a .gguf file, or owner/model"
+    )
+    train.add_argument("--level", default="both", choices=("local", "global", "both"))
+    train.add_argument("--epochs", type=float, default=3.0)
+    train.add_argument(
+        "--seed", type=int, default=0, help="deals trees into training, validation and test; orders them"
+    )
+    train.add_argument("--rank", type=int, default=16, help="of LoRA; 0 trains the score head alone")
+    train.add_argument("--rate", type=float, default=2e-4, help="learning rate of LoRA")
+    train.add_argument("--max-tokens", type=int, default=2048, help="of a packed sequence: less needs less memory")
 
 
 def _serve(args: argparse.Namespace) -> tuple[Answer | None, int]:
@@ -162,6 +193,44 @@ def _export(args: argparse.Namespace) -> tuple[Answer, int]:
             f"{report.trees} trees, {report.nodes} messages, {report.images} pictures and {report.scores} scores are in {args.out}."
         )
     return asdict(report), 0
+
+
+def _train(args: argparse.Namespace) -> tuple[Answer, int]:
+    from studio import teaching
+    from studio.media import Media
+    from studio.store import Store
+
+    store = Store(home_folder(args.home))
+    with closing(store), closing(Bar({})) as bar, teaching.judging():
+        from judge.model import LoraSettings
+        from judge.training import Settings
+
+        settings = Settings(base=args.base, level=args.level, epochs=args.epochs, seed=args.seed, learning_rate=args.rate,
+                            max_tokens=args.max_tokens, lora=LoraSettings(rank=args.rank, alpha=2 * args.rank))  # fmt: skip
+
+        def line(told: Answer) -> None:
+            bar(told["step"], told["steps"], "steps")
+            if args.json:
+                print(json.dumps(told), file=sys.stderr)
+
+        found = teaching.train(store, Media(store.home), args.name, settings, bar, line)
+    if not args.json:
+        print(teaching.sentence(found))
+    return found, 130 if found["interrupted"] else 0
+
+
+def _score(args: argparse.Namespace) -> tuple[Answer, int]:
+    from studio import teaching
+    from studio.media import Media
+    from studio.store import Store
+
+    store = Store(home_folder(args.home))
+    with closing(store), closing(Bar({})) as bar:
+        trees = [args.tree] if args.tree else store.tree_ids()
+        found = teaching.score(store, Media(store.home), args.judge, trees, bar)
+    if not args.json:
+        print(f"{found['replies']} replies of {found['trees']} trees are scored by {args.judge}.")
+    return found, 0
 
 
 def _told(args: argparse.Namespace, report: Any) -> tuple[Answer, int]:

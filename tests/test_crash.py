@@ -219,7 +219,6 @@ def test_an_old_database_is_copied_then_brought_up_to_date(tmp_path: Path) -> No
     assert list((home / "backups").iterdir()) == [backup]  # nothing to bring up to date, so no second copy
 
 
-@pytest.mark.xfail(strict=True, raises=StudioError, reason="the home is taken for some other program's")
 def test_a_home_left_before_its_first_table_opens(tmp_path: Path) -> None:
     old_database(tmp_path / "home", "m001_tables").close()  # killed between the record's table and the first step
     Store(tmp_path / "home").close()

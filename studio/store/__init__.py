@@ -1,6 +1,6 @@
 """The store: trees, nodes, images and judgements in ``HOME/studio.db``. Only this package and the migrations contain SQL.
 
-``Store(home)`` is the whole interface; its parts are ``connection``, ``trees``, ``judgements``, ``images`` and ``transfer``.
+``Store(home)`` is the whole interface; its parts are ``connection``, ``trees``, ``judgements``, ``judges``, ``images`` and ``transfer``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from studio.store.connection import Connection, new_id, now
 from studio.store.images import Images
 from studio.store.judgements import Judgements
+from studio.store.judges import Judges
 from studio.store.search import Hit, Search
 from studio.store.transfer import Transfer
 from studio.store.trees import TreeRow, Trees
@@ -15,5 +16,5 @@ from studio.store.trees import TreeRow, Trees
 __all__ = ["Hit", "Store", "TreeRow", "new_id", "now"]
 
 
-class Store(Trees, Search, Judgements, Images, Transfer, Connection):
+class Store(Trees, Search, Judgements, Judges, Images, Transfer, Connection):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""

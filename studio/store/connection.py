@@ -80,7 +80,8 @@ class Connection:
         pending = migrations.pending(self._db)
         if not pending:
             return
-        tables = self._db.table_names()
+        # a process killed in its first moment leaves nothing but the list of migrations
+        tables = set(self._db.table_names()) - {migrations.migrations_table}
         if tables and "trees" not in tables:
             raise StudioError(f"{self.file} is a database of some other program. Choose another folder with --home.")
         if tables:

@@ -1,0 +1,58 @@
+"""Judges and what they said, in SQL. A judge's row appears when it is trained, and never changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from studio import StudioError
+from studio.store.connection import Connection, now
+
+
+class Judges(Connection):
+    """Rows of ``judges`` and ``judge_scores``; the weights are files elsewhere."""
+
+    def add_judge(
+        self, name: str, base: str, config: dict[str, Any], data_hash: str, metrics: dict[str, Any], path: str
+    ) -> None:
+        """Remember a trained judge; a name that is known keeps its row. Durable when this returns."""
+        row = {"name": name, "base": base, "config": json.dumps(config, default=list), "data_hash": data_hash,
+               "metrics": json.dumps(metrics), "path": path, "created_at": now()}  # fmt: skip
+        with self.write() as db:
+            db["judges"].insert(row, ignore=True)  # type: ignore[union-attr]
+
+    def judges(self) -> list[dict[str, Any]]:
+        """Every judge, newest first, with config and metrics as dicts."""
+        rows = [dict(r) for r in self.rows("SELECT * FROM judges ORDER BY created_at DESC, name")]
+        return [r | {"config": json.loads(r["config"]), "metrics": json.loads(r["metrics"])} for r in rows]
+
+    def save_judge_scores(self, judge: str, scores: Iterable[tuple[str, str, float, float | None]]) -> int:
+        """Put (node, dimension, value, spread) in place of what the judge said before; returns their number.
+
+        Raises StudioError when there is no such judge.
+        """
+        at = now()
+        rows = [(judge, node, dimension, value, spread, at) for node, dimension, value, spread in scores]
+        with self.write() as db:
+            if not db.execute("SELECT 1 FROM judges WHERE name = ?", [judge]).fetchone():
+                raise StudioError(
+                    f"There is no judge {judge!r} in this home. Train it with: intermt-studio train --name {judge}"
+                )
+            db.conn.executemany(
+                "INSERT INTO judge_scores (judge, node_id, dimension, value, spread, created_at) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET value = excluded.value, spread = excluded.spread, created_at = excluded.created_at",
+                rows,
+            )
+        return len(rows)
+
+    def judge_scores(self, tree_id: str, judge: str) -> dict[str, dict[str, tuple[float, float | None]]]:
+        """What a judge said of a tree: value and spread by node and dimension."""
+        found: dict[str, dict[str, tuple[float, float | None]]] = {}
+        sql = (
+            "SELECT s.node_id, s.dimension, s.value, s.spread FROM judge_scores s JOIN nodes n ON n.id = s.node_id "
+            "WHERE n.tree_id = ? AND s.judge = ?"
+        )
+        for r in self.rows(sql, [tree_id, judge]):
+            found.setdefault(r["node_id"], {})[r["dimension"]] = (r["value"], r["spread"])
+        return found
