@@ -67,7 +67,7 @@ window.studio = (() => {
     state.undos.push(undo);
     state.undos.splice(0, state.undos.length - 100);
     sessionStorage.setItem('studio-undos', JSON.stringify(state.undos));
-    if (undo.act !== 'rate') toast(undo.label, { action: takeBack, label: 'Undo' });
+    if (!['rate', 'reopen', 'withdraw'].includes(undo.act)) toast(undo.label, { action: takeBack, label: 'Undo' });
   }
 
   const takeBack = () => inLine(async () => {

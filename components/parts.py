@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-SCRIPTS = ("boot", "studio", "rating", "transcript", "sidebar", "treemap_layout", "treemap", "inspector", "keys")
+SCRIPTS = (
+    "boot",
+    "studio",
+    "rating",
+    "transcript",
+    "sidebar",
+    "treemap_layout",
+    "treemap",
+    "inspector",
+    "keys",
+    "annotate",
+)
 
 
 class Parts(NamedTuple):

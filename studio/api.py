@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from backends import BackendError, Options
-from studio import StudioError, actions, views
+from studio import StudioError, actions, annotating, views
 from studio.actions import Ask, Studio, Undo
 
 Call = Callable[[Studio, dict[str, Any]], dict[str, Any]]
@@ -25,7 +25,7 @@ def handle(studio: Studio, name: str, data: dict[str, Any]) -> dict[str, Any]:
         return CALLS[name](studio, data)
     except (StudioError, BackendError) as error:
         return {"error": str(error)}
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         # the shape of a request is the browser's word: a wrong one must not look like a crash
         return {"error": f"The page sent {name!r:.40} without what it needs ({error!r:.80}). Reload the page."}
 
@@ -89,6 +89,19 @@ def _poll(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     return {"seen": studio.store.stamp(), "growing": [r.node_id for r in studio.live.growing(tree)] if tree else []}
 
 
+def _plan(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    return annotating.plan(studio, data["kind"], data["rule"], int(data["goal"]), [str(t) for t in data.get("trees") or ()],
+                           [str(m) for m in data.get("models") or ()])  # fmt: skip
+
+
+def _seconds(data: dict[str, Any]) -> float | None:
+    return None if data.get("seconds") is None else float(data["seconds"])
+
+
+def _asdict(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer | _undoable(answer.get("undo"))
+
+
 CALLS: dict[str, Call] = {
     "open": _open,
     "outline": lambda studio, data: views.outline(studio, data["tree"]),
@@ -105,4 +118,14 @@ CALLS: dict[str, Call] = {
     "stop": lambda studio, data: {"stopped": actions.stop(studio, [str(n) for n in data["nodes"]])},
     "undo": _undo,
     "poll": _poll,
+    "annotate": lambda studio, data: annotating.state(studio),
+    "annotate_plan": _plan,
+    "annotate_score": lambda studio, data: _asdict(
+        annotating.score(studio, data["item"], data["dimension"], data["value"])
+    ),
+    "annotate_vote": lambda studio, data: _asdict(
+        annotating.vote(studio, data["item"], data["ranking"], data["dimension"], _seconds(data))
+    ),
+    "annotate_finish": lambda studio, data: _asdict(annotating.finish(studio, data["item"], _seconds(data))),
+    "annotate_skip": lambda studio, data: annotating.skip(studio, data["item"]),
 }

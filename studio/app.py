@@ -20,6 +20,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from backends import BackendError, ModelSpec
+from components.annotate import annotate
 from components.composer import Composer, composer
 from components.data import Data, data
 from components.parts import Parts, bridge, place
@@ -28,7 +29,7 @@ from studio import StudioError, __version__, actions, api, exchange, views
 from studio.actions import Studio
 
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
-STYLES = "".join(f'<link rel="stylesheet" href="/studio/{name}.css">' for name in ("studio", "treemap"))
+STYLES = "".join(f'<link rel="stylesheet" href="/studio/{name}.css">' for name in ("studio", "treemap", "annotate"))
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
 
@@ -58,6 +59,8 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Tabs(elem_id="screens"):
             with gr.Tab("Explore", id="explore"):
                 parts, asking = _explore(studio, link)
+            with gr.Tab("Annotate", id="annotate"):
+                annotate()
             with gr.Tab("Data", id="data"):
                 exchanging = data(_counts(studio))
             with gr.Tab("Settings", id="settings"):

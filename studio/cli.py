@@ -209,9 +209,13 @@ def _train(args: argparse.Namespace) -> tuple[Answer, int]:
                             max_tokens=args.max_tokens, lora=LoraSettings(rank=args.rank, alpha=2 * args.rank))  # fmt: skip
 
         def line(told: Answer) -> None:
-            bar(told["step"], told["steps"], "steps")
             if args.json:
                 print(json.dumps(told), file=sys.stderr)
+            elif "step" in told:
+                bar(told["step"], told["steps"], "steps")
+            else:
+                for warning in told.get("data", {}).get("warnings", [f"{told['stage']} ..."]):
+                    print(warning, file=sys.stderr)
 
         found = teaching.train(store, Media(store.home), args.name, settings, bar, line)
     if not args.json:

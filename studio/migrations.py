@@ -128,3 +128,19 @@ def m002_views(db: Database) -> None:
 def m003_search(db: Database) -> None:
     """Full-text search over every part of every branch; triggers keep it true whoever writes."""
     db["parts"].enable_fts(["text", "caption"], create_triggers=True, tokenize="unicode61 remove_diacritics 2")  # type: ignore[union-attr]
+
+
+@migrations()
+def m004_queues(db: Database) -> None:
+    """What there is to judge, in order: a queue is planned once, and its next item is one look at an index."""
+    db.execute(
+        "CREATE TABLE queues (id TEXT PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('rate', 'local', 'global')), rule TEXT NOT NULL, "
+        "filters TEXT NOT NULL DEFAULT '{}', seed INTEGER NOT NULL, annotator TEXT NOT NULL, round INTEGER NOT NULL DEFAULT 1, "
+        "goal INTEGER NOT NULL, total INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0, created_at TEXT NOT NULL, closed_at TEXT)"
+    )
+    db.execute(
+        "CREATE TABLE queue_items (id TEXT PRIMARY KEY, queue_id TEXT NOT NULL REFERENCES queues(id), ordinal INTEGER NOT NULL, "
+        "nodes TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done')), seconds REAL, done_at TEXT)"
+    )
+    db.execute("CREATE INDEX queue_next ON queue_items(queue_id, state, ordinal)")
+    db.execute("CREATE INDEX queue_latest ON queue_items(queue_id, done_at)")

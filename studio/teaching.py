@@ -119,11 +119,10 @@ def score(store: Store, media: Media, judge: str, tree_ids: list[str], progress:
 
 def sentence(found: dict[str, Any]) -> str:
     """What ``train`` returns, for a person: every figure with its n, interval and baselines."""
-    lines = [f"Note: {w}" for w in found["data"]["warnings"]]
     if found["interrupted"]:
-        return "\n".join([*lines, f"Stopped after step {found['steps']}. The same command goes on from there."])
+        return f"Stopped after step {found['steps']}. The same command goes on from there."
     report = found.get("report", {})
-    lines.append(f"The judge {found['name']!r} is trained ({found['steps']} steps) and kept in {found.get('folder')}.")
+    lines = [f"The judge {found['name']!r} is trained ({found['steps']} steps) and kept in {found.get('folder')}."]
     pairs = report.get("pairs") or {}
     if pairs.get("n"):
         span = pairs.get("interval")

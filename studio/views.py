@@ -98,6 +98,12 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def parts(studio: Studio, node: Node) -> list[dict[str, Any]]:
+    """A message's text and pictures, ready to show, and nothing else of it."""
+    images = studio.store.images([p.image_sha256 for p in node.parts if p.image_sha256])
+    return [_part(studio, p, images) for p in node.parts]
+
+
 def _part(studio: Studio, part: Part, images: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if part.kind == "text":
         return {"kind": "text", "html": render(part.text)}

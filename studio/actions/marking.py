@@ -46,7 +46,7 @@ def rename(studio: Studio, tree_id: str, title: str) -> Undo:
 # ---- judging
 
 
-def rate(studio: Studio, node_id: str, dimension: str, value: int | None) -> Undo:
+def rate(studio: Studio, node_id: str, dimension: str, value: int | None, round: int = 1) -> Undo:
     """Make ``value`` the score of a reply on a dimension (None: not judged); durable when this returns.
 
     Raises:
@@ -58,10 +58,10 @@ def rate(studio: Studio, node_id: str, dimension: str, value: int | None) -> Und
         raise StudioError(str(error)) from error
     node = a_reply(studio, node_id)
     who = studio.config.annotator
-    before = studio.store.scores([node.id], who).get(node.id, {}).get(dimension)
-    studio.store.rate(node.id, dimension, value, who)
+    before = studio.store.scores([node.id], who, round).get(node.id, {}).get(dimension)
+    studio.store.rate(node.id, dimension, value, who, round)
     said = f"Rated {known.code} {value}" if value is not None else f"Cleared {known.code}"
-    return Undo(said, "rate", {"node": node.id, "dimension": dimension, "value": before})
+    return Undo(said, "rate", {"node": node.id, "dimension": dimension, "value": before, "round": round})
 
 
 def say(studio: Studio, node_id: str, level: str, kind: str, text: str) -> None:
@@ -74,11 +74,21 @@ def say(studio: Studio, node_id: str, level: str, kind: str, text: str) -> None:
     studio.store.say(node_id, level, kind, checked_text(text, allow_empty=True), studio.config.annotator)
 
 
+def withdraw(studio: Studio, comparisons: list[str], item: str) -> None:
+    """Take comparisons back and put their item at the head of its queue again."""
+    studio.store.withdraw_comparisons([str(c) for c in comparisons])
+    studio.store.reopen_item(item)
+
+
 UNDOS = {
     "restore": lambda studio, args: restore(studio, args["node"]),
     "prune": lambda studio, args: prune(studio, args["node"]),
     "rename": lambda studio, args: rename(studio, args["tree"], args["title"]),
-    "rate": lambda studio, args: rate(studio, args["node"], args["dimension"], args["value"]),
+    "rate": lambda studio, args: rate(
+        studio, args["node"], args["dimension"], args["value"], int(args.get("round", 1))
+    ),
+    "withdraw": lambda studio, args: withdraw(studio, args["comparisons"], args["item"]),
+    "reopen": lambda studio, args: studio.store.reopen_item(args["item"]),
 }
 
 

@@ -1,0 +1,224 @@
+"""The queue of things to judge: what comes next and why, shown blind, voted on, undone. Owns no SQL and no screen.
+
+Blind means: until the vote nothing that leaves here names a model, a judge's score, an id that tells age, or a stable
+side. A page sees an item's id and the letters A to D; which reply a letter stands for is drawn from the queue's seed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from judge import rubric
+from studio import StudioError, views
+from studio.actions import Studio, Undo, rate
+from studio.store import Candidate, Item
+from studio.tree import Node
+
+LETTERS = "ABCD"
+KINDS = {"rate": "Rate replies", "local": "Compare replies", "global": "Compare dialogues"}
+RULES = {
+    "unrated": "Unrated first", "unsure": "Where the judge is least sure", "apart": "Where the judge and you differ most",
+    "balanced": "Balanced over dialogues, depth and model", "random": "In random order",
+}  # fmt: skip
+PAIRS_A_TREE = 6  # dialogues of one tree that are compared, at most
+Key = Callable[[Candidate], Any]
+
+
+def plan(studio: Studio, kind: str, rule: str, goal: int, trees: Sequence[str] = (), models: Sequence[str] = (), round: int = 1,
+         seed: int | None = None) -> dict[str, Any]:  # fmt: skip
+    """Put everything there is to judge in order and open it as the queue; returns what ``state`` does.
+
+    Raises:
+        StudioError: unknown kind or rule, nothing to judge, or no judge for a rule that asks for one.
+    """
+    if kind not in KINDS or rule not in RULES:
+        raise StudioError(
+            f"A queue is one of {', '.join(KINDS)} by one of {', '.join(RULES)}; not {kind!r:.20} by {rule!r:.20}."
+        )
+    who = studio.config.annotator
+    found = studio.store.candidates(who, round, "global" if kind == "global" else "local", trees, models)
+    drawn = random.Random().randrange(2**31) if seed is None else seed
+    rng = random.Random(drawn)
+    done = studio.store.compared(who, round, kind) if kind != "rate" else set()
+    if rule in ("unsure", "apart") and not any(getattr(c, rule) is not None for c in found):
+        raise StudioError("No judge has scored these replies yet. Train one and score with it, or choose another rule.")
+    groups = _groups(kind, found, rng, done)
+    if not groups:
+        raise StudioError(_nothing(kind, bool(trees or models)))
+    ordered = _order(groups, rule, rng)
+    nodes = [rng.sample(g, len(g)) for g in ([c.id for c in g] for g in ordered)]
+    studio.store.plan_queue(
+        kind, rule, {"trees": list(trees), "models": list(models)}, drawn, who, round, max(1, goal), nodes
+    )
+    return state(studio)
+
+
+def _groups(kind: str, found: list[Candidate], rng: random.Random, done: set[frozenset[str]]) -> list[list[Candidate]]:
+    if kind == "rate":
+        return [[c] for c in found]
+    families: dict[str, list[Candidate]] = defaultdict(list)
+    for c in found:
+        if kind == "local" or c.leaf:
+            families[c.parent_id if kind == "local" else c.tree_id].append(c)
+    groups: list[list[Candidate]] = []
+    for family in families.values():
+        if kind == "local":
+            some = rng.sample(family, min(len(family), len(LETTERS)))
+            fresh = any(frozenset((a.id, b.id)) not in done for a, b in itertools.combinations(some, 2))
+            groups += [some] if len(some) > 1 and fresh else []
+        else:
+            pairs = [[a, b] for a, b in itertools.combinations(family, 2) if frozenset((a.id, b.id)) not in done]
+            groups += rng.sample(pairs, min(len(pairs), PAIRS_A_TREE))
+    return groups
+
+
+def _order(groups: list[list[Candidate]], rule: str, rng: random.Random) -> list[list[Candidate]]:
+    shuffled = rng.sample(groups, len(groups))
+    if rule == "unrated":
+        return sorted(shuffled, key=lambda g: sum(c.rated for c in g))
+    if rule in ("unsure", "apart"):
+        return sorted(shuffled, key=lambda g: -max(getattr(c, rule) or 0.0 for c in g))
+    if rule == "balanced":  # each time the one of whose dialogue, depth and model the fewest came before
+        seen: dict[Any, int] = defaultdict(int)
+        ranked = []
+        for g in shuffled:
+            kinds = (("tree", g[0].tree_id), ("depth", g[0].depth), ("model", g[0].model))
+            ranked.append((seen[kinds[0]], seen[kinds[1]] + seen[kinds[2]], g))
+            for k in kinds:
+                seen[k] += 1
+        return [g for *_, g in sorted(ranked, key=lambda r: r[:2])]
+    return shuffled
+
+
+def _nothing(kind: str, filtered: bool) -> str:
+    need = {
+        "rate": "a reply",
+        "local": "a question with two replies or more",
+        "global": "a tree with two dialogues or more",
+    }[kind]
+    return f"There is nothing to judge here: it takes {need}{' that the filters let through' if filtered else ''}. Ask, or import dialogues."
+
+
+def state(studio: Studio) -> dict[str, Any]:
+    """The open queue with its progress, pace and time left, and its next item; ``queue`` None when none is open."""
+    queue = studio.store.open_queue(studio.config.annotator)
+    choices = {"kinds": KINDS, "rules": RULES}
+    if queue is None:
+        return {"queue": None, "item": None, **choices}
+    seconds = sorted(studio.store.latest_seconds(queue["id"]))
+    pace = seconds[len(seconds) // 2] if seconds else None
+    left = max(0, min(queue["goal"], queue["total"]) - queue["done"])
+    told = {k: queue[k] for k in ("id", "kind", "rule", "goal", "total", "done", "round")}
+    next_item = studio.store.next_item(queue["id"])
+    return {"queue": told | {"seconds_each": pace, "seconds_left": None if pace is None else pace * left},
+            "item": shown(studio, queue, next_item) if next_item else None, **choices}  # fmt: skip
+
+
+def shown(studio: Studio, queue: dict[str, Any], item: Item) -> dict[str, Any]:
+    """An item as a page may see it before the vote."""
+    paths = [studio.store.path(n) for n in item.nodes]
+    common = 0
+    if len(paths) > 1:
+        while all(len(p) > common + 1 and p[common].id == paths[0][common].id for p in paths):
+            common += 1
+    else:
+        common = len(paths[0]) - 1
+    sides = [{"letter": letter, "cards": blind(studio, p[common:])} for letter, p in zip(LETTERS, paths, strict=False)]
+    scores = {}
+    if queue["kind"] == "rate":
+        scores = studio.store.scores(item.nodes, studio.config.annotator, queue["round"]).get(item.nodes[0], {})
+    return {"id": item.id, "kind": queue["kind"], "prefix": blind(studio, paths[0][:common]), "sides": sides, "scores": scores,
+            "ends": queue["kind"] == "rate" and studio.store.leaf(item.nodes[0]) == item.nodes[0]}  # fmt: skip
+
+
+def blind(studio: Studio, nodes: Sequence[Node]) -> list[dict[str, Any]]:
+    """Cards with role, turn-free text and pictures; no id, no model, no times."""
+    return [{"role": n.role, "parts": views.parts(studio, n)} for n in nodes]
+
+
+def score(studio: Studio, item_id: str, dimension: str, value: int | None) -> dict[str, Any]:
+    """Score the reply of an item. Raises StudioError as ``actions.rate`` does."""
+    item = studio.store.queue_item(item_id)
+    queue = _queue(studio, item)
+    undo = rate(studio, item.nodes[0], dimension, value, queue["round"])
+    return {
+        "undo": undo,
+        "scores": studio.store.scores(item.nodes, studio.config.annotator, queue["round"]).get(item.nodes[0], {}),
+    }
+
+
+def vote(
+    studio: Studio, item_id: str, ranking: Sequence[Sequence[str]], dimension: str, seconds: float | None
+) -> dict[str, Any]:
+    """Keep a ranking of an item's letters, best first, letters of one rank being ties; every pair becomes a comparison.
+
+    Returns the undo and, now that the vote is in, who is who.
+
+    Raises:
+        StudioError: a letter missing, twice or unknown; no such dimension.
+    """
+    item = studio.store.queue_item(item_id)
+    queue = _queue(studio, item)
+    nodes = dict(zip(LETTERS, item.nodes, strict=False))
+    letters = [letter for rank in ranking for letter in rank]
+    if sorted(letters) != sorted(nodes):
+        raise StudioError(
+            f"A ranking places each of {', '.join(nodes)} once; this one has {', '.join(letters) or 'none'}."
+        )
+    if dimension != "overall":
+        _known(dimension)
+    place = {letter: i for i, rank in enumerate(ranking) for letter in rank}
+    kept = []
+    with studio.store.write():
+        for a, b in itertools.combinations(nodes, 2):
+            outcome = "tie" if place[a] == place[b] else "left" if place[a] < place[b] else "right"
+            kept.append(studio.store.compare(queue["kind"], dimension, nodes[a], nodes[b], outcome, studio.config.annotator,
+                                             queue["round"], shown_left=nodes[a], seconds=seconds))  # fmt: skip
+    return {
+        "undo": Undo("Compared", "withdraw", {"comparisons": kept, "item": item_id}),
+        "revealed": reveal(studio, item),
+    }
+
+
+def reveal(studio: Studio, item: Item) -> list[dict[str, Any]]:
+    """Who is who in an item that has been voted on: letter, id, model, the newest judge's overall score."""
+    judges = studio.store.judges()
+    told = []
+    for letter, node_id in zip(LETTERS, item.nodes, strict=False):
+        node = studio.store.node(node_id)
+        said = studio.store.judge_scores(node.tree_id, judges[0]["name"]).get(node_id, {}) if judges else {}
+        told.append({"letter": letter, "id": node_id, "model": node.model, "judge": said.get("overall", (None,))[0]})
+    return told
+
+
+def finish(studio: Studio, item_id: str, seconds: float | None) -> dict[str, Any]:
+    """Done with an item; returns the state with the next one. What takes it back comes with the vote, or here for a rating."""
+    queue = _queue(studio, studio.store.queue_item(item_id))
+    studio.store.finish_item(item_id, seconds if seconds is None else max(0.0, min(seconds, 3600.0)))
+    undo = {"undo": Undo("Went on to the next item", "reopen", {"item": item_id})} if queue["kind"] == "rate" else {}
+    return state(studio) | undo
+
+
+def skip(studio: Studio, item_id: str) -> dict[str, Any]:
+    """Leave an item for the end of the queue; returns the state with the next one."""
+    studio.store.queue_item(item_id)
+    studio.store.skip_item(item_id)
+    return state(studio)
+
+
+def _known(dimension: str) -> None:
+    try:
+        rubric.check(dimension, None)
+    except rubric.JudgeError as error:
+        raise StudioError(str(error)) from error
+
+
+def _queue(studio: Studio, item: Item) -> dict[str, Any]:
+    queue = studio.store.open_queue(studio.config.annotator)
+    if queue is None or queue["id"] != item.queue_id:
+        raise StudioError("Another queue has been opened since. Reload the page; what was saved stays.")
+    return queue
