@@ -26,16 +26,23 @@ def main() -> None:
     if unknown := set(names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     rows: list[Row] = []
-    for name in names:
-        print(f"measuring {name} ...", flush=True)
-        try:
-            found: list[Row] = importlib.import_module(f"tests.perf.bench_{name}").measure()
-        except Unavailable as reason:
-            print(f"left out {name}: {reason}")
-            continue
-        rows += found
-        keep(found)
-    print(table(rows))
+    try:
+        for name in names:
+            print(f"measuring {name} ...", flush=True)
+            rows += measured(name)
+    finally:  # a benchmark that breaks takes no other's figures with it
+        print(table(rows))
+
+
+def measured(name: str) -> list[Row]:
+    """The rows of one benchmark, kept; none where it cannot run here, which is said."""
+    try:
+        found: list[Row] = importlib.import_module(f"tests.perf.bench_{name}").measure()
+    except Unavailable as reason:
+        print(f"left out {name}: {reason}")
+        return []
+    keep(found)
+    return found
 
 
 def keep(rows: list[Row]) -> None:
