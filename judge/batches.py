@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from judge.encoding import Encoder
 from judge.examples import Comparison, Example, Score
 from judge.packing import Item, Part, Piece, bundle, pack, plan
-from judge.rubric import JudgeError, dimensions
+from judge.rubric import JudgeError, check, dimensions
 from studio.tree import Tree
 
 Batch = dict[str, Any]
@@ -122,6 +122,8 @@ class Forests(Dataset[Batch]):
     def _check(self, example: Example, label: Score | Comparison) -> None:
         if label.dimension not in self.rows:
             raise JudgeError(f"The judge has no dimension {label.dimension!r}. It has {', '.join(self.rows)}.")
+        if isinstance(label, Score) and label.dimension in dimensions():
+            check(label.dimension, label.value)
         for node in _nodes(label):
             if node not in example.tree.nodes:
                 raise JudgeError(

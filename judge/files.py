@@ -53,6 +53,13 @@ def save_tensors(state: dict[str, torch.Tensor], path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def sync(folder: Path) -> None:
+    """Every file of a folder on the disk when this returns. Raises OSError."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
 def load_into(model: JudgeModel, path: Path) -> None:
     """Put saved weights into a model. Raises JudgeError: not readable, or of another backbone."""
     try:
@@ -63,7 +70,8 @@ def load_into(model: JudgeModel, path: Path) -> None:
 
 def save_judge(model: JudgeModel, card: dict[str, Any], folder: Path) -> None:
     """Write a judge's folder in one rename. Raises JudgeError when it cannot be written, leaving nothing behind."""
-    temp = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temp = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temp, ignore_errors=True)  # of a process that was killed here
     try:
         save_tensors(model.trained_state(), temp / TENSORS)
         write_whole(temp / CARD, json.dumps(card, indent=1, default=list).encode())

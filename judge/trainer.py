@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from judge import files
 from judge.batches import Batch, Forests
@@ -21,19 +21,35 @@ from judge.losses import label_losses
 from judge.model import JudgeModel
 from judge.rubric import JudgeError
 
-WEIGHTS, COMPLETE = "trained.safetensors", "complete.json"
+WEIGHTS, COMPLETE, STATE = "trained.safetensors", "complete.json", "trainer_state.json"
 Progress = Callable[[dict[str, Any]], None]
 
 
 class JudgeTrainer(transformers.Trainer):
     """The Trainer with our loss, whole checkpoints, and validation by proper scores and pair accuracy."""
 
-    def __init__(self, *args: Any, head_rate: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, head_rate: float, patience: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.head_rate = head_rate  # the head starts from nothing
+        self.patience = patience  # validations without progress before it stops; 0: never
         self.loss_is_scaled_for_ga = True  # by the labels of the whole step, below
         self.tokens_seen = 0
         self.own_loss: Any = 0.0  # of the judge without its copies, since the last log
+
+    def go_on(self, last: Path | None) -> None:
+        """Train, from the checkpoint ``last`` on; a run that had stopped early there only takes its best weights."""
+        if last:
+            self.state = TrainerState.load_from_json(str(last / STATE))
+            if self.out_of_patience:
+                self._load_best_model()
+                return
+        self.train(resume_from_checkpoint=str(last) if last else None)
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last validations brought nothing. Read from the log, which a checkpoint keeps, so that a resumed run agrees."""
+        losses = [e["eval_loss"] for e in self.state.log_history if "eval_loss" in e]
+        return bool(self.patience and losses) and len(losses) - 1 - losses.index(min(losses)) >= self.patience
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
         weight = (
@@ -55,12 +71,15 @@ class JudgeTrainer(transformers.Trainer):
         self.own_loss += losses[0].detach() / self.args.world_size
         # the copies teach nobody but themselves, and Adam does not mind a scale: so small, they do not steer the clipping
         loss = losses[0] + 0.01 * losses[1:].sum()
-        if not torch.isfinite(loss):
-            raise JudgeError(
-                f"The loss is no number at step {self.state.global_step}. The last whole checkpoint is kept. "
-                f"Lower the learning rate (now {self.args.learning_rate:g}), or train in fp32."
-            )
+        self._check_finite("loss", loss)
         return (loss, scalars) if return_outputs else loss
+
+    def _check_finite(self, what: str, *values: torch.Tensor) -> None:
+        if not all(bool(torch.isfinite(v).all()) for v in values):
+            raise JudgeError(
+                f"Training diverged: the {what} at step {self.state.global_step} is no number. The last whole checkpoint is kept. "
+                f"Lower the learning rate (now {self.args.learning_rate:g}), or train in fp32, under another name."
+            )
 
     @property
     def judge(self) -> JudgeModel:
@@ -87,7 +106,9 @@ class JudgeTrainer(transformers.Trainer):
         """Mean loss a label, and pair accuracy by dimension (equality counts half, human ties left out)."""
         assert isinstance(self.eval_dataset, Forests)
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in validate(self.judge, self.eval_dataset).items()}
+        self._check_finite("loss of the validation", torch.tensor(metrics[f"{metric_key_prefix}_loss"]))
         self.log(metrics)
+        self.control.should_training_stop |= self.out_of_patience
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -105,11 +126,15 @@ class JudgeTrainer(transformers.Trainer):
             files.save_tensors(self.judge.trained_state(), Path(output_dir) / WEIGHTS)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._check_finite("weights", *self.judge.trained_state().values())
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()  # each process keeps its random numbers in it
             if self.args.should_save:
+                files.sync(folder)
                 files.write_whole(folder / COMPLETE, json.dumps({"step": self.state.global_step}).encode())
+                self._sweep(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
@@ -117,6 +142,14 @@ class JudgeTrainer(transformers.Trainer):
                 f"Cannot save step {self.state.global_step} in {folder.parent}: {reason}. The checkpoint before it is kept. "
                 "Free some space and train again: it goes on from there."
             ) from error
+
+    def _sweep(self, newest: Path) -> None:
+        """Remove what is neither the newest checkpoint nor the best; only now, when the newest is whole."""
+        best = Path(self.state.best_model_checkpoint or newest).name
+        for folder in newest.parent.glob("checkpoint-*"):
+            if folder.name not in (newest.name, best):
+                (folder / COMPLETE).unlink(missing_ok=True)  # first: what is half removed must not count
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         files.load_into(self.judge, Path(resume_from_checkpoint) / WEIGHTS)
@@ -154,12 +187,17 @@ class Reporter(TrainerCallback):
         self.progress, self.stop = progress, stop
         self.started = self.first_step = 0.0
         self.trainer: JudgeTrainer | None = None
+        self.stopped = False  # because it was asked to
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.started, self.first_step = time.monotonic(), state.global_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.stop.is_set():
+        asked = torch.tensor(float(self.stop.is_set()), device=args.device)
+        if args.world_size > 1 and self.trainer:  # all at the same step, whichever heard it
+            asked = self.trainer.accelerator.reduce(asked)
+        if asked:
+            self.stopped = True
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

@@ -97,16 +97,17 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
         if settings.checkpointing:
             backbone.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
             backbone.model.enable_input_require_grads()  # type: ignore[operator]
-        trainer = _trainer(model, examples, parts, replace(settings, max_path=room), run, Reporter(progress, stop))
-        last = last_whole(run)
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        reporter = Reporter(progress, stop)
+        trainer = _trainer(model, examples, parts, replace(settings, max_path=room), run, reporter)
+        trainer.go_on(last_whole(run))
     step = trainer.state.global_step
-    if stop.is_set() and step < trainer.state.max_steps:
+    if reporter.stopped and step < trainer.state.max_steps and not trainer.out_of_patience:
         return Trained(None, card, step)
     log = [e for e in trainer.state.log_history if "loss" in e or "eval_loss" in e]
     whole = {"name": name, "base": model.base_card, "model": model.settings, "settings": asdict(settings), "data": card,
              "data_hash": identity["data"], "split": asdict(parts), "steps": step, "log": log, "best": trainer.state.best_metric,
              "sees_images": model.encoder.images, "made_by": made_by, "versions": files.versions()}  # fmt: skip
+    trainer.accelerator.wait_for_everyone()  # before the checkpoints go: all read the best
     if trainer.args.should_save:
         files.save_judge(model, whole, folder)
         shutil.rmtree(run, ignore_errors=True)
@@ -143,22 +144,20 @@ def _trainer(
         output_dir=str(run), per_device_train_batch_size=1, gradient_accumulation_steps=accumulate, num_train_epochs=s.epochs,
         learning_rate=s.learning_rate, lr_scheduler_type="cosine", warmup_steps=s.warmup,
         max_grad_norm=1.0, bf16=cuda, use_cpu=not cuda, seed=s.seed, data_seed=s.seed, report_to=[], disable_tqdm=True,
-        logging_steps=1, logging_nan_inf_filter=False, save_strategy="steps", save_steps=every, save_total_limit=2,
+        logging_steps=1, logging_nan_inf_filter=False, save_strategy="steps", save_steps=every,
         eval_strategy="steps" if validation else "no", eval_steps=every, load_best_model_at_end=validation is not None,
         metric_for_best_model="eval_loss", greater_is_better=False, remove_unused_columns=False, dataloader_pin_memory=cuda,
         average_tokens_across_devices=True, ddp_find_unused_parameters=False,
     )  # fmt: skip
-    callbacks: list[Any] = [reporter]
-    if validation and s.patience:
-        callbacks.append(transformers.EarlyStoppingCallback(s.patience))
     trainer = JudgeTrainer(
         model,
         args,
         train_dataset=data,
         eval_dataset=validation,
         data_collator=collate,
-        callbacks=callbacks,
+        callbacks=[reporter],
         head_rate=s.head_learning_rate,
+        patience=s.patience,
     )
     trainer.remove_callback(transformers.PrinterCallback)
     reporter.trainer = trainer
@@ -181,9 +180,9 @@ def _check_enough(examples: list[Example], parts: Split) -> None:
 
 
 def _claim(run: Path, identity: dict[str, Any]) -> None:
-    """Begin a run, or go on with the same one; several processes may do so together."""
+    """Begin a run, or go on with the same one; several processes may do so together. One without a checkpoint is begun again."""
     note, text = run / "run.json", json.dumps(identity, indent=1, default=list)
-    if note.is_file() and note.read_text(encoding="utf-8") != text:
+    if last_whole(run) and note.read_text(encoding="utf-8") != text:
         raise JudgeError(
             f"An interrupted run called {run.name[1:-4]!r} has other settings or data. Choose another name, or remove {run}."
         )
@@ -197,13 +196,13 @@ def _claim(run: Path, identity: dict[str, Any]) -> None:
 
 @contextmanager
 def _interrupts(stop: threading.Event) -> Iterator[None]:
-    """The first Ctrl+C (or SIGTERM) stops after the step, the second at once."""
+    """Ctrl+C or SIGTERM stop after the step, a second Ctrl+C at once (a launcher sends both for one)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def asked(number: int, frame: Any) -> None:
-        if stop.is_set():
+        if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
 
