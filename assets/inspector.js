@@ -12,6 +12,7 @@
     if (!tree) return map.setTree({ tree_id: null, nodes: [] });
     const data = await call('outline', { tree });
     if (mapped !== tree) return;
+    window.studioJudge.paint(data.nodes);
     map.setTree(data);
     map.setView({ focus: state.focus, lanes: state.view.lanes });
   }

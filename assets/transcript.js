@@ -100,7 +100,7 @@
       onclick: event => { if (!event.target.closest('button, textarea, a, summary')) studio.focus(card.id, { scroll: false }); },
       onfocusin: () => studio.focus(card.id, { scroll: false }),
     }, h('header', {}, h('span.who', {}, h(reply ? 'i.square' : 'i.circle'), reply ? (card.model || 'Reply') : 'Question', h('span.turn', {}, `turn ${card.turn}`)), siblings(card), tools(card)),
-      body, card.error && h('p.problem', { role: 'alert' }, card.error), h('footer.meta', {}, meta(card)),
+      body, reply ? window.studioJudge.block(card) : null, card.error && h('p.problem', { role: 'alert' }, card.error), h('footer.meta', {}, meta(card)),
       reply && !growing && card.parts.length ? rating.block(card, 'local') : null,
       reply && !growing && card.end && card.parts.length ? rating.block(card, 'global') : null);
   }

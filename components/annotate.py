@@ -1,4 +1,4 @@
-"""The annotate screen: one empty place that ``assets/annotate.js`` fills. No domain logic."""
+"""The annotate and judge screens: empty places that ``assets/annotate.js`` and ``judge.js`` fill. No domain logic."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ from components.parts import place
 def annotate() -> gr.HTML:
     """Build the screen."""
     return place("annotate", "annotate", "Things to judge")
+
+
+def judge() -> gr.HTML:
+    """Build the screen on which judges are trained and chosen."""
+    return place("judge", "judge", "Judges")

@@ -66,9 +66,14 @@ class Forests(Dataset[Batch]):
             parts += plan(e.tree, items, lambda n, e=e: self.reader.piece(e.tree, n), max_tokens, max_path)  # type: ignore[misc]
         if not parts:
             raise JudgeError("There is nothing to learn from: no score and no comparison. Rate some replies first.")
-        self.bundles = bundle(parts, max_tokens)
+        self.parts, self.bundles = parts, [[part] for part in parts]
         self.tokens = sum(p.tokens for p in parts)
-        smallest = min(parts, key=lambda p: p.tokens)
+        self.bundle(max_tokens, multiple)
+
+    def bundle(self, max_tokens: int, multiple: int = 1) -> None:
+        """Put the parts together anew, into batches of at most ``max_tokens`` (or of the largest part)."""
+        smallest, largest = (pick(self.parts, key=lambda p: p.tokens) for pick in (min, max))
+        self.bundles = bundle(self.parts, max(max_tokens, largest.tokens))
         while len(self.bundles) % multiple:
             self.bundles.append([Part(smallest.tree, smallest.root, [], smallest.nodes, smallest.tokens)])
 

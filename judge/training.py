@@ -27,10 +27,13 @@ from judge.model import JudgeModel, LoraSettings
 from judge.rubric import JudgeError
 from judge.trainer import COMPLETE, JudgeTrainer, Progress, Reporter
 
+MOST_A_STEP, STEPS_AN_EPOCH = 4096, 16  # tokens; steps: what little data is divided into
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. ``max_tokens``: a packed sequence; ``batch_tokens``: one step of the optimizer, over all processes."""
+    """How to train. ``max_tokens``: a packed sequence; ``batch_tokens``: one step of the optimizer, over all
+    processes; None: a sixteenth of the data, at most 4,096, so that little data too gets steps enough."""
 
     base: str = backbones.BUILTIN
     level: str = "both"
@@ -39,7 +42,7 @@ class Settings:
     head_learning_rate: float = 1e-3
     max_tokens: int = 2048
     max_path: int = 1536
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     warmup: float = 0.05
     patience: int = 3
     copies: int = 8
@@ -86,11 +89,13 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
     parts = parts or split(examples, settings.seed)
     card = data_card(examples, parts)
     _check_enough(examples, parts)
+    progress({"stage": "data", "data": card})
     run = judges / f".{name}.run"
     identity = {"settings": asdict(settings), "data": data_hash(examples), "split": asdict(parts)}
     _claim(run, identity)
     stop = stop or threading.Event()
     with _interrupts(stop), _memory(settings):
+        progress({"stage": "loading the backbone"})
         backbone = backbones.load(settings.base, cache)
         room = min(settings.max_path, backbone.max_positions)
         model = JudgeModel(backbone, settings.lora, settings.copies, settings.seed)
@@ -125,16 +130,18 @@ def _trainer(
     model: JudgeModel, examples: list[Example], parts: Split, s: Settings, run: Path, reporter: Reporter
 ) -> JudgeTrainer:
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    accumulate = max(1, round(s.batch_tokens / (s.max_tokens * world)))
     common: dict[str, Any] = {"max_tokens": s.max_tokens, "max_path": s.max_path, "seed": s.seed}
     data = Forests(
         parts.of(examples, "train"),
         model.encoder,
         model.head.rows,
         copies=s.copies,
-        multiple=world * accumulate,
         **common,
     )
+    step = s.batch_tokens or min(MOST_A_STEP, max(1, data.tokens // STEPS_AN_EPOCH))
+    packed = min(s.max_tokens, max(1, step // world)) if s.batch_tokens is None else s.max_tokens
+    accumulate = max(1, round(step / (packed * world)))
+    data.bundle(packed, world * accumulate)
     held_out = parts.of(examples, "validation")
     validation = Forests(held_out, model.encoder, model.head.rows, **common) if held_out else None
     steps_an_epoch = len(data) // (world * accumulate)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from backends import BackendError, Options
-from studio import StudioError, actions, annotating, views
+from studio import StudioError, actions, annotating, judgescreen, views
 from studio.actions import Ask, Studio, Undo
 
 Call = Callable[[Studio, dict[str, Any]], dict[str, Any]]
@@ -79,6 +79,9 @@ def _edit(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _undo(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    if data["act"] == "judge_back":
+        judgescreen.bring_back(studio, str(data["args"]["judge"]))
+        return {"saved": True}
     actions.undo(studio, data["act"], data["args"])
     return {"saved": True}
 
@@ -96,6 +99,15 @@ def _plan(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 
 def _seconds(data: dict[str, Any]) -> float | None:
     return None if data.get("seconds") is None else float(data["seconds"])
+
+
+def _train(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    return judgescreen.train(studio, str(data["name"]).strip(), str(data["base"]).strip(), data["level"], float(data["epochs"]), int(data["rank"]),
+                             float(data["rate"]), int(data["seed"]))  # fmt: skip
+
+
+def _remove_judge(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    return _undoable(judgescreen.remove(studio, str(data["judge"]))) | judgescreen.state(studio)
 
 
 def _asdict(answer: dict[str, Any]) -> dict[str, Any]:
@@ -118,6 +130,13 @@ CALLS: dict[str, Call] = {
     "stop": lambda studio, data: {"stopped": actions.stop(studio, [str(n) for n in data["nodes"]])},
     "undo": _undo,
     "poll": _poll,
+    "judge": lambda studio, data: judgescreen.state(studio),
+    "judge_train": _train,
+    "judge_stop": lambda studio, data: judgescreen.stop(studio, str(data["job"])),
+    "judge_go_on": lambda studio, data: judgescreen.go_on(studio, str(data["job"])),
+    "judge_promote": lambda studio, data: judgescreen.promote(studio, data["judge"]),
+    "judge_remove": _remove_judge,
+    "judge_find": lambda studio, data: judgescreen.find(studio, str(data["tree"]), data["what"]),
     "annotate": lambda studio, data: annotating.state(studio),
     "annotate_plan": _plan,
     "annotate_score": lambda studio, data: _asdict(

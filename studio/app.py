@@ -20,7 +20,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from backends import BackendError, ModelSpec
-from components.annotate import annotate
+from components.annotate import annotate, judge
 from components.composer import Composer, composer
 from components.data import Data, data
 from components.parts import Parts, bridge, place
@@ -29,7 +29,9 @@ from studio import StudioError, __version__, actions, api, exchange, views
 from studio.actions import Studio
 
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
-STYLES = "".join(f'<link rel="stylesheet" href="/studio/{name}.css">' for name in ("studio", "treemap", "annotate"))
+STYLES = "".join(
+    f'<link rel="stylesheet" href="/studio/{name}.css">' for name in ("studio", "treemap", "annotate", "judge")
+)
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
 
@@ -61,6 +63,8 @@ def build(studio: Studio) -> gr.Blocks:
                 parts, asking = _explore(studio, link)
             with gr.Tab("Annotate", id="annotate"):
                 annotate()
+            with gr.Tab("Judge", id="judge"):
+                judge()
             with gr.Tab("Data", id="data"):
                 exchanging = data(_counts(studio))
             with gr.Tab("Settings", id="settings"):
@@ -112,7 +116,10 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
         tree = str((event._data or {}).get("tree"))
         for runs in studio.live.follow(tree):
             over = all(r.over for r in runs)
-            yield {"live": [views.growing(r) for r in runs], "tree": tree, "over": over, "n": next(_serial)}
+            studio.judge.look(tree)
+            yield {"live": [views.growing(studio, r) for r in runs], "tree": tree, "over": over, "n": next(_serial)}
+        if studio.judge.name and studio.judge.settle(10.0):  # once more, now that the judge has read the whole reply
+            yield {"live": [], "tree": tree, "over": True, "n": next(_serial)}
 
     def seed(event: gr.EventData) -> Any:
         return gr.MultimodalTextbox(value={"text": str((event._data or {}).get("text", ""))[:2000], "files": []})

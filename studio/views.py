@@ -43,6 +43,7 @@ def opened(
     if not paths:
         return empty()
     tree_ids = {path[0].tree_id for path in paths}
+    studio.judge.look(paths[0][0].tree_id)
     if len(tree_ids) > 1:
         raise StudioError("Lanes side by side must belong to one tree.")
     return _view(studio, paths, node if node and any(n.id == node for p in paths for n in p) else lanes[0])
@@ -74,6 +75,7 @@ def _view(studio: Studio, paths: list[list[Node]], focus: str) -> dict[str, Any]
         "shared": [cards[n.id] for n in paths[0][:shared]],
         "columns": [[cards[n.id] for n in p[shared:]] for p in paths] if len(paths) > 1 else [],
         "growing": [r.node_id for r in studio.live.growing(paths[0][0].tree_id)],
+        "judge": studio.judge.name,
     }
 
 
@@ -84,6 +86,7 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
     scores, others = studio.store.scores(ids, who), studio.store.others(ids, who)
     feedback = studio.store.feedback(ids, who)
     images = studio.store.images([p.image_sha256 for n in nodes for p in n.parts if p.image_sha256])
+    judged = judge_scores(studio, nodes[0].tree_id) if nodes else {}
     return [
         {
             "id": n.id, "role": n.role, "text": n.text, "parts": [_part(studio, p, images) for p in n.parts],
@@ -91,7 +94,7 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
             "model": n.model, "status": n.status, "error": n.error, "starred": n.starred, "pruned": bool(n.pruned_at),
             "tokens": n.completion_tokens, "prompt_tokens": n.prompt_tokens, "first_token_ms": n.first_token_ms,
             "latency_ms": n.latency_ms, "created_at": n.created_at, "scores": scores.get(n.id, {}),
-            "others": others.get(n.id, []),
+            "others": others.get(n.id, []), "judge": judged.get(n.id),
             "feedback": {f"{level}-{kind}": text for (level, kind), text in feedback.get(n.id, {}).items()},
         }
         for n in nodes
@@ -115,15 +118,24 @@ def _part(studio: Studio, part: Part, images: dict[str, dict[str, Any]]) -> dict
     return shown
 
 
-def growing(run: Growing) -> dict[str, Any]:
+def judge_scores(studio: Studio, tree_id: str) -> dict[str, dict[str, list[float | None]]]:
+    """What the live judge said of a tree's replies: expected score and spread by dimension; none without one."""
+    name = studio.judge.name
+    found = studio.store.judge_scores(tree_id, name) if name else {}
+    return {node: {d: [value, spread] for d, (value, spread) in said.items()} for node, said in found.items()}
+
+
+def growing(studio: Studio, run: Growing) -> dict[str, Any]:
     """One reply on its way: only what changes while it grows."""
     return {"id": run.node_id, "html": markdown.render(run.text) if run.text else "", "phase": run.phase, "error": run.error,
+            "judge": studio.judge.growing.get(run.node_id),
             "tokens": run.tokens, "first_token_ms": run.first_token_ms, "latency_ms": run.latency_ms}  # fmt: skip
 
 
 def outline(studio: Studio, tree: str) -> dict[str, Any]:
     """Every node of a tree for the map, parents before children: see ``assets/treemap.js`` for the fields."""
     rows = studio.store.outline(tree)
+    judged = judge_scores(studio, tree)
     children: dict[str | None, list[dict[str, Any]]] = {}
     for r in rows:
         children.setdefault(r["parent_id"], []).append(r)
@@ -132,7 +144,8 @@ def outline(studio: Studio, tree: str) -> dict[str, Any]:
         r, above = pending.pop()
         pruned = above or bool(r["pruned_at"])
         nodes.append({
-            "id": r["id"], "parent": r["parent_id"], "role": r["role"], "label": r["label"] or "", "score": None,
+            "id": r["id"], "parent": r["parent_id"], "role": r["role"], "label": r["label"] or "",
+            "judge": {d: v[0] for d, v in judged.get(r["id"], {}).items()} or None,
             "coverage": r["rated"] / len(LOCAL) if r["role"] == "assistant" else None, "starred": bool(r["starred"]),
             "pruned": pruned, "status": r["status"], "thumb": f"/thumb/{r['image']}" if r["image"] else None,
             "model": r["model"],

@@ -9,6 +9,7 @@ from backends import Options, Pool
 from studio import StudioError
 from studio.config import Config
 from studio.live import Live
+from studio.livejudge import LiveJudge
 from studio.media import Media
 from studio.store import Store
 from studio.tree import Node
@@ -26,17 +27,20 @@ class Studio:
     media: Media
     pool: Pool
     live: Live
+    judge: LiveJudge
 
     @classmethod
     def open(cls, config: Config) -> Studio:
         """Open the home folder. Raises StudioError when it cannot be used."""
         store = Store(config.home)
         pool = Pool()
-        return cls(config, store, Media(config.home), pool, Live(store, pool))
+        media, live = Media(config.home), Live(store, pool)
+        return cls(config, store, media, pool, live, LiveJudge(store, media, live))
 
     def close(self) -> None:
         """Stop what grows, save it, close the store."""
         self.live.close()
+        self.judge.close()
         self.store.close()
 
 

@@ -1,12 +1,14 @@
 """The store: trees, nodes, images and judgements in ``HOME/studio.db``. Only this package and the migrations contain SQL.
 
-``Store(home)`` is the whole interface; its parts are ``connection``, ``trees``, ``judgements``, ``judges``, ``queues``, ``images`` and ``transfer``.
+``Store(home)`` is the whole interface; its parts are the mixins below, one file each.
 """
 
 from __future__ import annotations
 
 from studio.store.connection import Connection, new_id, now
+from studio.store.figures import Figures
 from studio.store.images import Images
+from studio.store.jobs import Jobs
 from studio.store.judgements import Judgements
 from studio.store.judges import Judges
 from studio.store.queues import Candidate, Item, Queues
@@ -17,5 +19,5 @@ from studio.store.trees import TreeRow, Trees
 __all__ = ["Candidate", "Hit", "Item", "Store", "TreeRow", "new_id", "now"]
 
 
-class Store(Trees, Search, Judgements, Judges, Queues, Images, Transfer, Connection):
+class Store(Trees, Search, Judgements, Judges, Jobs, Queues, Figures, Images, Transfer, Connection):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""

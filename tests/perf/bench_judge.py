@@ -135,7 +135,7 @@ def _our_step(path: str, folder: Path, examples: list[Any]) -> tuple[float, int]
     data.bundles = [[part] for parts in data.bundles for part in parts]  # a tree a step, as on the other side
     clock = Clock()
     trainer = JudgeTrainer(model, transformers.TrainingArguments(**_arguments(folder)), train_dataset=data, data_collator=collate,
-                           callbacks=[clock.callback()], head_rate=1e-3)  # fmt: skip
+                           callbacks=[clock.callback()], head_rate=1e-3, patience=0)  # fmt: skip
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
     assert most <= 2048

@@ -1,0 +1,106 @@
+/* The Judge screen: is there enough data, train and watch, versions, which one is live. */
+'use strict';
+(() => {
+  const studio = window.studio, bars = window.studioJudge;
+  const { h, call, on, inLine } = studio;
+  const BASELINES = [['accuracy', 'judge'], ['coin', 'coin'], ['longer', 'longer reply'], ['majority', 'majority']];
+  let root = null, now = null, timer = null, form = null;
+
+  const percent = x => `${(100 * x).toFixed(1)} %`;
+  const span = s => s ? `${percent(s[0])} to ${percent(s[1])}` : 'too few trees for an interval';
+  const time = s => s === null || s === undefined ? '' : s < 90 ? `${Math.round(s)} s left` : `${Math.round(s / 60)} min left`;
+  const act = (name, data) => inLine(async () => { now = await call(name, data); draw(); }).catch(error => { if (!error.told) throw error; });
+
+  async function load() {
+    clearTimeout(timer);
+    if (!root?.offsetParent) return;
+    now = await call('judge');
+    draw();
+    timer = setTimeout(() => load().catch(() => {}), now.jobs.some(j => j.status === 'running') || now.note ? 1000 : 5000);
+  }
+
+  /* ---- is there enough? */
+  function readiness() {
+    const { rows, trees, warnings } = now.data, of = (r, kind) => (r[`train_${kind}`] || 0) + (r[`validation_${kind}`] || 0) + (r[`test_${kind}`] || 0);
+    if (!rows.length) return h('p', {}, 'Nothing is rated yet. Rate some replies on Explore or Annotate: fifty of a dimension are a beginning.');
+    return h('div', {}, h('p.warn', {}, `${trees.train} dialogues to train on, ${trees.validation} to choose the best moment, ${trees.test} kept apart for the test.`),
+      h('div.table', {}, h('table', {}, h('tr', {}, ...['Dimension', 'Level', 'Scores', 'Comparisons', 'Ties', 'Pairs from scores'].map(t => h('th', {}, t))),
+        ...rows.map(r => h('tr', {}, h('td', {}, bars.name(r.dimension)), h('td', {}, r.level), ...['scores', 'pairs', 'ties', 'derived'].map(k => h('td.number', {}, String(of(r, k)))))))),
+      ...warnings.slice(0, 6).map(w => h('p.warn', {}, `⚠ ${w}`)));
+  }
+
+  /* ---- train */
+  function training() {
+    if (now.missing.length) return h('p.problem', {}, now.how);
+    if (form) return form;  // kept, so that a refresh disturbs nobody who types
+    const input = (id, label, props) => h('label', {}, h('span', {}, label), h('input', { id: `judge-${id}`, ...props }));
+    const value = id => form.querySelector(`#judge-${id}`).value;
+    const start = async () => {
+      await act('judge_train', { name: value('name'), base: value('base'), level: value('level'), epochs: Number(value('epochs')), rank: Number(value('rank')), rate: Number(value('rate')), seed: Number(value('seed')) });
+      form.querySelector('#judge-name').value = now.suggested;
+    };
+    form = h('div.judge-form', {}, input('name', 'Name', { value: now.suggested, maxLength: 64 }),
+      input('base', 'Backbone', { value: now.bases[0] || '', title: 'builtin (SmolLM2-135M, reads captions), a folder, a .gguf file, or owner/model on the hub' }),
+      h('label', {}, h('span', {}, 'Level'), h('select', { id: 'judge-level' }, ...[['both', 'Replies and dialogues'], ['local', 'Replies'], ['global', 'Dialogues']].map(([v, t]) => h('option', { value: v }, t)))),
+      input('epochs', 'Epochs', { type: 'number', min: 0.1, max: 100, step: 0.5, value: 3 }), input('rank', 'LoRA rank', { type: 'number', min: 0, max: 256, value: 16, title: '0 trains the score head alone: quick, weaker' }),
+      input('rate', 'Learning rate', { type: 'number', step: 'any', value: 0.0002 }), input('seed', 'Seed', { type: 'number', min: 0, value: 0 }),
+      h('button.primary', { id: 'judge-start', onclick: start }, 'Train'));
+    return form;
+  }
+
+  function curve(points) {
+    const W = 900, H = 150, x0 = 40, y0 = 12, losses = points.filter(p => p.loss !== undefined), held = points.filter(p => p.eval_loss !== undefined);
+    if (losses.length < 2) return null;
+    const all = [...losses.map(p => p.loss), ...held.map(p => p.eval_loss)], top = Math.max(...all), low = Math.min(...all), last = points[points.length - 1].step;
+    const at = (step, value) => `${x0 + (W - x0 - 8) * step / last},${y0 + (H - y0 - 22) * (top - value) / (top - low || 1)}`;
+    const make = (name, props, ...children) => { const e = document.createElementNS('http://www.w3.org/2000/svg', name); for (const [k, v] of Object.entries(props)) e.setAttribute(k, v); e.append(...children); return e; };
+    const line = (list, key, stroke, dash) => make('polyline', { points: list.map(p => at(p.step, p[key])).join(' '), fill: 'none', stroke, 'stroke-width': 2, 'stroke-dasharray': dash, 'vector-effect': 'non-scaling-stroke' });
+    return make('svg', { viewBox: `0 0 ${W} ${H}`, role: 'img', preserveAspectRatio: 'none', 'aria-label': `Loss from ${losses[0].loss.toFixed(3)} to ${losses[losses.length - 1].loss.toFixed(3)} in ${last} steps` },
+      line(losses, 'loss', '#0072b2', ''), ...(held.length > 1 ? [line(held, 'eval_loss', '#d55e00', '5 4')] : []),
+      make('text', { x: 0, y: y0 + 8 }, top.toFixed(2)), make('text', { x: 0, y: H - 20 }, low.toFixed(2)), make('text', { x: x0, y: H - 4 }, `loss by step; blue: training, orange dashes: held-out dialogues${held.length ? ` (${held[held.length - 1].eval_loss.toFixed(3)})` : ''}`));
+  }
+
+  const states = { running: 'training', done: 'done', stopped: 'stopped', failed: 'failed' };
+  function job(j) {
+    const steps = j.step ? `step ${j.step} of ${j.steps}` : j.status === 'running' ? 'getting ready …' : '';
+    return h('section.judge-job', { 'data-job': j.id }, h('header', {}, h('b', {}, j.name), h('span.soft', { role: 'status' }, states[j.status]), h('progress', { max: 1, value: j.progress, ariaLabel: `Progress of ${j.name}` }),
+      h('span', {}, steps), h('span.soft', {}, j.status === 'running' ? time(j.eta_s) : ''), j.tokens_per_s ? h('span.soft', {}, `${Math.round(j.tokens_per_s)} tokens/s`) : null,
+      j.status === 'running' ? h('button', { onclick: () => act('judge_stop', { job: j.id }) }, 'Stop') : null,
+      ['stopped', 'failed'].includes(j.status) ? h('button', { onclick: () => act('judge_go_on', { job: j.id }) }, 'Go on') : null),
+    j.message ? h('p.warn', {}, j.message) : null, j.error ? h('p.problem', { role: 'alert' }, j.error) : null, curve(j.curve));
+  }
+
+  /* ---- versions */
+  function accuracy(v) {
+    if (!v.pairs?.n) return h('td', {}, v.untested || 'not tested: no pair among the test dialogues');
+    const p = v.pairs, base = BASELINES.slice(1).filter(([k]) => p.baselines[k]).map(([k, label]) => `${label} ${percent(p.baselines[k].value)}`).join(', ');
+    return h('td', {}, h('details', {}, h('summary', {}, `${percent(p.accuracy)} (n ${p.n})`), h('p.warn', {}, `95 % interval ${span(p.interval)}, over ${p.trees} unseen dialogues. Beside it: ${base}.`), p.interval_note ? h('p.warn', {}, p.interval_note) : null));
+  }
+
+  function versions() {
+    if (!now.judges.length) return h('p', {}, 'No judge yet. Train one above; its scores then appear on every reply.');
+    return h('div.table', {}, h('table', {}, h('tr', {}, ...['Name', 'Backbone', 'Level', 'Epochs, rank', 'Agrees with you on unseen dialogues', ''].map(t => h('th', {}, t))),
+      ...now.judges.map(v => h('tr', { 'data-version': v.name }, h('td', {}, h('b', {}, v.name), v.live ? h('div.live', {}, 'live') : null), h('td', {}, v.base), h('td', {}, v.level), h('td.number', {}, `${v.epochs}, ${v.rank}`), accuracy(v),
+        h('td', {}, h('button', { onclick: () => act('judge_promote', { judge: v.live ? null : v.name }) }, v.live ? 'Switch off' : 'Use live'), ' ', h('button', { onclick: () => act('judge_remove', { judge: v.name }) }, 'Remove'))))));
+  }
+
+  function options() {
+    const check = h('input', { type: 'checkbox', checked: bars.blind(), onchange: e => { localStorage.setItem('studio-blind', e.target.checked ? 'yes' : 'no'); bars.refill(); studio.emit('changed'); } });
+    const select = h('select', { ariaLabel: 'Colour of the tree map', onchange: e => { localStorage.setItem('studio-colour', e.target.value); studio.emit('changed'); } }, ...bars.codes.map(c => h('option', { value: c, selected: c === bars.colour() }, bars.name(c))));
+    return h('div.judge-options', {}, h('label', {}, check, ' Blind: hide the judge until I have rated'), h('label', {}, 'The tree map shows ', select));
+  }
+
+  function draw() {
+    const open = [...root.querySelectorAll('details[open]')].map(d => d.closest('tr')?.dataset.version);
+    root.replaceChildren(h('h2', {}, 'Is there enough to learn from?'), readiness(), h('h2', {}, 'Train a judge'), training(), ...now.jobs.slice(0, 4).map(job),
+      h('h2', {}, 'Judges'), versions(), now.note ? h('p.warn', { role: 'status' }, now.note) : '', options());
+    open.forEach(v => root.querySelector(`tr[data-version="${CSS.escape(v || '')}"] details`)?.setAttribute('open', ''));
+  }
+
+  on('part', name => {
+    if (name !== 'judge') return;
+    root = studio.parts.judge.querySelector('.judge');
+    new IntersectionObserver(entries => { if (entries.some(e => e.isIntersecting)) load().catch(() => {}); }).observe(root);
+  });
+  on('changed', () => { if (root?.offsetParent) load().catch(() => {}); });
+})();

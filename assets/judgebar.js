@@ -1,0 +1,80 @@
+/* What the live judge says of a reply: one line of small bars, expected score and how sure, in words for who cannot see them. */
+'use strict';
+window.studioJudge = (() => {
+  const studio = window.studio;
+  const { h, on, call, toast, state } = studio;
+  const rubric = window.studioRubric;
+  const local = ['overall', ...rubric.dimensions.filter(d => d.level === 'local').map(d => d.code)];
+  const global = rubric.dimensions.filter(d => d.level === 'global').map(d => d.code);
+  const UNSURE = 0.6;          // a spread in points of score from which a bar is grey
+  const name = code => code === 'overall' ? 'Overall' : `${code} ${rubric.dimensions.find(d => d.code === code)?.name || ''}`;
+  const blind = () => localStorage.getItem('studio-blind') === 'yes';
+  const colour = () => localStorage.getItem('studio-colour') || 'overall';
+
+  function bar(code, [value, spread]) {
+    const share = x => `${Math.max(0, Math.min(1, x / 3)) * 100}%`;
+    const text = `${name(code)}: ${value.toFixed(2)} of 3, give or take ${(spread || 0).toFixed(2)}`;
+    return h('span.judge-bar', { title: text, className: `judge-bar${spread > UNSURE ? ' unsure' : ''}` },
+      h('span.judge-code', { ariaHidden: 'true' }, code === 'overall' ? 'all' : code),
+      h('span.judge-track', { ariaHidden: 'true' }, h('span.judge-fill', { style: `width:${share(value)}` }),
+        h('span.judge-whisker', { style: `left:${share(value - (spread || 0))};width:calc(${share(value + (spread || 0))} - ${share(value - (spread || 0))})` })),
+      h('span.judge-number', {}, value.toFixed(1)), h('span.hidden-text', {}, ` ${text}`));
+  }
+
+  /* The line for a card; hidden in blind mode until the person has rated the reply. */
+  function block(card) {
+    const box = h('div.judge-line', { 'data-judge': card.id, ariaLabel: 'What the judge says' });
+    fill(box, card);
+    return box;
+  }
+
+  function fill(box, card) {
+    const said = card.judge;
+    box.hidden = !said;
+    if (!said) return box.replaceChildren();
+    if (blind() && !window.studioRating.complete(card)) return box.replaceChildren(h('span.soft', {}, 'The judge waits until you have rated this reply.'));
+    const codes = [...local, ...(card.end ? global : [])].filter(c => said[c]);
+    box.replaceChildren(h('span.judge-name', { title: 'Expected scores by the live judge; grey means unsure' }, 'Judge'), ...codes.map(c => bar(c, said[c])));
+  }
+
+  function refill() {
+    for (const card of studio.cards()) document.querySelectorAll(`[data-judge="${card.id}"]`).forEach(box => fill(box, card));
+    rank();
+  }
+
+  /* Siblings side by side: which one leads now. */
+  function rank() {
+    if (!state.view || state.view.columns.length < 2) return;
+    const firsts = state.view.columns.map(column => column.find(c => c.role === 'assistant'));
+    const scores = firsts.map(c => c?.judge?.overall?.[0] ?? null);
+    const order = scores.filter(s => s !== null).sort((a, b) => b - a);
+    document.querySelectorAll('.lane').forEach((lane, i) => {
+      const head = lane.querySelector('.lane-head b');
+      const hide = blind() && firsts[i] && !window.studioRating.complete(firsts[i]);
+      if (head) head.textContent = scores[i] === null || hide ? `Lane ${i + 1}` : `Lane ${i + 1} · judge’s ${order.indexOf(scores[i]) + 1} of ${order.length}`;
+    });
+  }
+
+  /* Colours for the map; nothing that is still hidden is told. */
+  function paint(nodes) {
+    for (const node of nodes) node.score = node.judge && !(blind() && (node.coverage || 0) < 1) ? node.judge[colour()] ?? null : null;
+    return nodes;
+  }
+
+  async function find(what) {
+    const found = await call('judge_find', { tree: state.view.tree, what });
+    await studio.open({ node: found.node });
+    toast(`This is ${found.what}.`);
+  }
+
+  on('grow', reply => {
+    const card = studio.card(reply.id);
+    if (!card || !reply.judge) return;
+    card.judge = reply.judge;
+    document.querySelectorAll(`[data-judge="${card.id}"]`).forEach(box => fill(box, card));
+    rank();
+  });
+  on('rated', refill);
+  on('view', () => queueMicrotask(rank));
+  return { block, paint, find, refill, blind, colour, name, codes: [...local, ...global] };
+})();

