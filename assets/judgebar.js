@@ -6,6 +6,7 @@ window.studioJudge = (() => {
   const rubric = window.studioRubric;
   const local = ['overall', ...rubric.dimensions.filter(d => d.level === 'local').map(d => d.code)];
   const global = rubric.dimensions.filter(d => d.level === 'global').map(d => d.code);
+  const ENOUGH = 50;           // labels below which a score says that it rests on few
   const UNSURE = 0.6;          // a spread in points of score from which a bar is grey
   const name = code => code === 'overall' ? 'Overall' : `${code} ${rubric.dimensions.find(d => d.code === code)?.name || ''}`;
   const blind = () => localStorage.getItem('studio-blind') === 'yes';
@@ -13,12 +14,13 @@ window.studioJudge = (() => {
 
   function bar(code, [value, spread]) {
     const share = x => `${Math.max(0, Math.min(1, x / 3)) * 100}%`;
-    const text = `${name(code)}: ${value.toFixed(2)} of 3, give or take ${(spread || 0).toFixed(2)}`;
-    return h('span.judge-bar', { title: text, className: `judge-bar${spread > UNSURE ? ' unsure' : ''}` },
+    const n = state.view?.trained?.[code] || 0, few = n < ENOUGH;
+    const text = `${name(code)}: ${value.toFixed(2)} of 3, give or take ${(spread || 0).toFixed(2)}; learned from ${n} labels${few ? ', too few to trust' : ''}`;
+    return h('span', { title: text, className: `judge-bar${spread > UNSURE ? ' unsure' : ''}${few ? ' few' : ''}` },
       h('span.judge-code', { ariaHidden: 'true' }, code === 'overall' ? 'all' : code),
       h('span.judge-track', { ariaHidden: 'true' }, h('span.judge-fill', { style: `width:${share(value)}` }),
         h('span.judge-whisker', { style: `left:${share(value - (spread || 0))};width:calc(${share(value + (spread || 0))} - ${share(value - (spread || 0))})` })),
-      h('span.judge-number', {}, value.toFixed(1)), h('span.hidden-text', {}, ` ${text}`));
+      h('span.judge-number', {}, value.toFixed(1), few ? '?' : ''), h('span.hidden-text', {}, ` ${text}`));
   }
 
   /* The line for a card; hidden in blind mode until the person has rated the reply. */
@@ -57,7 +59,7 @@ window.studioJudge = (() => {
 
   /* Colours for the map; nothing that is still hidden is told. */
   function paint(nodes) {
-    for (const node of nodes) node.score = node.judge && !(blind() && (node.coverage || 0) < 1) ? node.judge[colour()] ?? null : null;
+    for (const node of nodes) node.score = node.judge && !(blind() && (node.coverage || 0) < 1) ? node.judge[colour()] ?? Object.values(node.judge)[0] ?? null : null;
     return nodes;
   }
 

@@ -63,7 +63,7 @@
     };
     const open = () => { studio.open({ tree: tree.id }); studio.emit('pane', 'centre'); };
     return h('div.tree-line', { role: 'listitem', 'data-tree': tree.id },
-      h('button.tree-open', { onclick: open, title: tree.title }, title, h('span.soft', {}, `${tree.questions} questions · ${tree.replies} replies${rated} · ${when(tree.last_at)}`)),
+      h('button.tree-open', { onclick: open, title: tree.title }, title, h('span.soft', {}, `${tree.questions} question${tree.questions === 1 ? "" : "s"} · ${tree.replies} repl${tree.replies === 1 ? "y" : "ies"}${rated} · ${when(tree.last_at)}`)),
       h('span.tree-tools', {}, h('button.tool', { onclick: rename, title: 'Rename', ariaLabel: `Rename ${tree.title}` }, '✎'),
         h('button.tool', { onclick: toggle, title: tree.removed ? 'Bring back' : 'Remove (can be undone)', ariaLabel: `${tree.removed ? 'Bring back' : 'Remove'} ${tree.title}` }, tree.removed ? '↺' : '×')));
   }

@@ -10,18 +10,8 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-SCRIPTS = (
-    "boot",
-    "studio",
-    "rating",
-    "transcript",
-    "sidebar",
-    "treemap_layout",
-    "treemap",
-    "inspector",
-    "keys",
-    "annotate",
-)
+SCRIPTS = ("boot", "studio", "rating", "judgebar", "transcript", "sidebar", "treemap_layout", "treemap", "inspector", "keys",
+           "annotate", "judge")  # fmt: skip
 
 
 class Parts(NamedTuple):

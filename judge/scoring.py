@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,11 @@ class NodeCache:
 class Scorer:
     """A judge at work. ``cache_mb``: memory for keys and values; ``max_tokens``: a packed sequence."""
 
-    def __init__(self, model: JudgeModel, *, max_tokens: int = 4096, max_path: int = 2048, cache_mb: int = 512) -> None:
+    def __init__(self, model: JudgeModel, *, max_tokens: int = 4096, max_path: int = 2048, cache_mb: int = 512,
+                 trained: Mapping[str, int] | None = None) -> None:  # fmt: skip
+        """``trained``: how many labels of each dimension the judge learned from; it is silent on the others. None: on none."""
         self.model = model.eval()
+        self.trained = trained
         self.max_tokens, self.max_path = max_tokens, max_path
         self.cache = NodeCache(cache_mb * 2**20)
 
@@ -82,7 +85,7 @@ class Scorer:
     def load(cls, folder: Path, cache: Path, **settings: Any) -> Scorer:
         """A judge from its folder; paths are cut where they were in training. Raises JudgeError."""
         model, card = files.load_judge(folder, cache)
-        return cls(model, **{"max_path": card["settings"]["max_path"], **settings})
+        return cls(model, **{"max_path": card["settings"]["max_path"], "trained": trained_on(card), **settings})
 
     @property
     def memory_mb(self) -> float:
@@ -189,8 +192,18 @@ class Scorer:
         """Scalars (1 + copies, rows) in words a person reads."""
         expected = self.model.head.expected(scalars)
         spread = expected[1:].std(0) if len(scalars) > 2 else torch.zeros_like(expected[0])
-        rows = self.model.head.rows
-        return Reading(*(dict(zip(rows, x.tolist(), strict=True)) for x in (scalars[0], expected[0], spread)))
+        rows = [(i, r) for i, r in enumerate(self.model.head.rows) if self.trained is None or self.trained.get(r)]
+        return Reading(*({r: float(x[i]) for i, r in rows} for x in (scalars[0], expected[0], spread)))
+
+
+def trained_on(card: Mapping[str, Any]) -> dict[str, int]:
+    """Labels of each dimension that a judge was trained on, from its card; dimensions without any are absent."""
+    counts: dict[str, int] = {}
+    for row in card["data"]["rows"]:
+        n = sum(v for k, v in row.items() if k.startswith("train_"))
+        if n:
+            counts[row["dimension"]] = counts.get(row["dimension"], 0) + n
+    return counts
 
 
 def _first_kept(pieces: Sequence[Piece], max_path: int) -> int:

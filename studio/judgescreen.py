@@ -114,7 +114,8 @@ def find(studio: Studio, tree: str, what: str) -> dict[str, Any]:
             return sum(s or 0.0 for _, s in scores.values())
         if what == "apart":
             return max((abs(scores[d][0] - v) for d, v in mine.get(node, {}).items() if d in scores), default=-1.0)
-        return scores["overall"][0] * (1 if what == "best" else -1)
+        worth = scores["overall"][0] if "overall" in scores else sum(v for v, _ in scores.values()) / len(scores)
+        return worth * (1 if what == "best" else -1)
 
     found = max([n for n in said if what != "best" or n in ends] or list(said), key=key)
     if what == "apart" and key(found) < 0:

@@ -43,6 +43,7 @@ class LiveJudge:
     _wake: threading.Event = field(default_factory=threading.Event)
     _closed: bool = False
     _busy: bool = False
+    _trained: dict[str, dict[str, int]] = field(default_factory=dict)
     _thread: threading.Thread | None = None
 
     @property
@@ -56,6 +57,15 @@ class LiveJudge:
     @property
     def _file(self) -> Any:
         return teaching.judges_folder(self.store.home) / "live"
+
+    @property
+    def trained(self) -> dict[str, int]:
+        """How many labels of each dimension the live judge learned from."""
+        name = self.name
+        if name and name not in self._trained:
+            row = next((j for j in self.store.judges() if j["name"] == name), None)
+            self._trained[name] = (row or {}).get("metrics", {}).get("trained") or {}
+        return self._trained.get(name or "", {})
 
     def promote(self, name: str | None) -> None:
         """Make a judge the live one, or none. Raises StudioError when there is no such judge."""

@@ -147,9 +147,17 @@ def judging() -> Iterator[None]:
 
 def _adopt(store: Store, judge: str) -> None:
     from judge.files import read_card
+    from judge.scoring import trained_on
 
     card = read_card(judges_folder(store.home) / judge)
-    store.add_judge(judge, card["base"]["name"], card["settings"], card["data_hash"], {}, f"judges/{judge}")
+    store.add_judge(
+        judge,
+        card["base"]["name"],
+        card["settings"],
+        card["data_hash"],
+        {"trained": trained_on(card)},
+        f"judges/{judge}",
+    )
 
 
 def _short(report: dict[str, Any]) -> dict[str, Any]:

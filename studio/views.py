@@ -76,6 +76,7 @@ def _view(studio: Studio, paths: list[list[Node]], focus: str) -> dict[str, Any]
         "columns": [[cards[n.id] for n in p[shared:]] for p in paths] if len(paths) > 1 else [],
         "growing": [r.node_id for r in studio.live.growing(paths[0][0].tree_id)],
         "judge": studio.judge.name,
+        "trained": studio.judge.trained,
     }
 
 
