@@ -6,7 +6,8 @@
   const rubric = window.studioRubric;
   const IDLE_MS = 60000;       // a longer silence is a pause and does not count
   let root = null, now = null, votes = {}, picked = [], dimension = 'overall', cursor = 0, scores = {}, told = null;
-  let active = 0, seen = 0, setting = false;
+  let active = 0, seen = 0, setting = false, moving = false;
+  const unsaved = new Set();   // dimensions of this item whose score the server has not taken
 
   const list = level => rubric.dimensions.filter(d => d.level === level);
   const rated = () => now.item.ends ? [...list('local'), ...list('global')] : list('local');
@@ -23,23 +24,30 @@
   document.addEventListener('visibilitychange', () => { seen = document.hidden ? 0 : performance.now(); });
 
   /* ---- what comes next */
-  async function load() { take(await call('annotate')); }
+  const load = () => inLine(async () => { try { take(await call('annotate'), true); } catch (error) { if (!error.told) throw error; } });
 
-  function take(state) {
+  function take(state, again = false) {
     const other = state.item?.id !== now?.item?.id;
     now = state;
-    if (other) { votes = {}; picked = []; dimension = 'overall'; scores = state.item?.scores || {}; active = 0; seen = performance.now(); }
-    if (other && state.item?.kind === 'rate') cursor = Math.max(0, rated().findIndex(d => !(d.code in scores)));
-    draw();
-    if (other) root?.querySelector('.annotate-item')?.scrollTo(0, 0);
+    if (other) { votes = {}; picked = []; dimension = 'overall'; unsaved.clear(); active = 0; seen = performance.now(); }
+    scores = state.item?.scores || {};  // what is saved, also after an undo
+    if ((other || again) && state.item?.kind === 'rate') cursor = Math.max(0, rated().findIndex(d => !(d.code in scores)));
+    draw(other);
   }
 
-  const step = act => inLine(async () => { try { take(await act()); } catch (error) { if (!error.told) throw error; } });
+  /* Keys that come while the next item is on its way belong to no item: they must not judge one that nobody has seen. */
+  function step(act) {
+    if (moving) return;
+    moving = true;
+    inLine(async () => { try { const state = await act(); if (state) take(state); } catch (error) { if (!error.told) throw error; } finally { moving = false; } });
+  }
   const finish = () => step(async () => {
     tick();
     const item = now.item, seconds = Math.round(active / 100) / 10;
+    if (unsaved.size) { toast(`${[...unsaved].join(', ')} not saved. Give it again, then go on.`, { bad: true }); return null; }
+    if (item.kind === 'rate' && !Object.keys(scores).length) { toast('Rate it first: press 0 to 3, or S to skip it.'); return null; }
     if (item.kind === 'rate') { told = null; return call('annotate_finish', { item: item.id, seconds }); }
-    if (!Object.keys(votes).length) { toast('Choose the better one first: press its number, or 0 for a tie.'); return now; }
+    if (!Object.keys(votes).length) { toast('Choose the better one first: press its number, or 0 for a tie.'); return null; }
     let revealed = null;
     for (const [code, ranking] of Object.entries(votes)) revealed = (await call('annotate_vote', { item: item.id, ranking, dimension: code, seconds })).revealed;
     told = { revealed, ranking: votes.overall || Object.values(votes)[0] };
@@ -54,8 +62,12 @@
       note('Saving…');
       try {
         const answer = await call('annotate_score', { item, dimension: code, value });
-        if (now.item?.id === item) { scores = answer.scores; note(value === null ? `${code} cleared` : `${code} saved`, 'saved'); paint(); }
-      } catch (error) { note('Not saved', 'bad'); }
+        if (now.item?.id === item) { scores = answer.scores; unsaved.delete(code); note(value === null ? `${code} cleared` : `${code} saved`, 'saved'); paint(); }
+      } catch (error) {
+        if (now.item?.id === item) { unsaved.add(code); delete scores[code]; cursor = rated().findIndex(d => d.code === code); paint(); }
+        note(`${code} not saved`, 'bad');
+        if (!error.told) throw error;
+      }
     });
   }
   const note = (text, kind = '') => { const at = root?.querySelector('.saved-note'); if (at) { at.textContent = text; at.className = `saved-note ${kind}`; } };
@@ -80,7 +92,7 @@
   /* ---- comparing: press the numbers in order of preference; 0 is a tie of what is left */
   function pick(index) {
     const letters = now.item.sides.map(s => s.letter);
-    if (picked.flat().length === letters.length) picked = [];
+    if (picked.flat().length === letters.length) { picked = []; delete votes[dimension]; }
     const left = letters.filter(l => !picked.flat().includes(l));
     if (index < 0) picked.push(left);
     else if (left.includes(letters[index])) picked.push([letters[index]]);
@@ -138,23 +150,28 @@
 
   const guide = () => h('details.guide', {}, h('summary', {}, 'What the levels mean'), ...rubric.dimensions.map(d => h('section', {}, h('h3', {}, `${d.code} ${d.name}`), h('p', {}, d.asks), h('ul', {}, ...d.values.map(v => h('li', {}, h('b', {}, String(v)), ` ${d.levels[v]}`))), d.notes.length ? h('p.soft', {}, d.notes.join(' ')) : null)));
 
-  function draw() {
+  /* The same item again keeps its place and what was unfolded. */
+  function draw(other = false) {
     if (!root || !now) return;
+    const top = other ? 0 : root.querySelector('.annotate-item')?.scrollTop || 0, open = !other && root.querySelector('.prefix details')?.open;
     if (!now.queue || setting) { root.replaceChildren(setup()); return; }
     const body = !now.item ? [h('div.empty', {}, h('h2', {}, 'All done.'), h('p', {}, `${plural(now.queue.done, 'item')} judged. Plan another queue to go on.`))]
       : now.item.kind === 'rate' ? [prefix(now.item.prefix), h('div.rate-side', {}, h('div', {}, ...now.item.sides[0].cards.map(message)), rows())] : comparing(now.item);
     root.replaceChildren(head(), h('div.annotate-item', { tabIndex: -1 }, reveal(), ...body));
+    if (open) root.querySelector('.prefix details').open = true;
+    root.querySelector('.annotate-item').scrollTop = top;
     if (now.item?.kind === 'rate') paint();
   }
 
   /* ---- keys: silent where somebody types, and on the other screens */
   function pressed(event) {
-    if (!root?.offsetParent || !now?.item || setting || event.isComposing || event.altKey || document.querySelector('dialog[open]') || localStorage.getItem('studio-keys') === 'off') return;
+    if (!root?.offsetParent || event.isComposing || event.altKey || document.querySelector('dialog[open]') || localStorage.getItem('studio-keys') === 'off') return;
     if (event.target.closest?.('input, textarea, select, [contenteditable="true"]')) return;
-    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z' && !event.shiftKey) { event.preventDefault(); studio.undo().then(load); return; }
-    if (event.ctrlKey || event.metaKey) return;
+    if (event.key === '?') { event.preventDefault(); document.querySelector('.corner [aria-label="Keyboard shortcuts"]').click(); return; }
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z' && !event.shiftKey) { event.preventDefault(); told = null; studio.undo().then(load); return; }
+    if (event.ctrlKey || event.metaKey || event.repeat || moving || setting || !now?.item) return;
     const digit = event.key === '-' ? -1 : '0123456789'.indexOf(event.key), rate = now.item.kind === 'rate';
-    const act = event.key === 'Enter' && !event.target.closest?.('summary, a') ? finish : event.key.toLowerCase() === 's' ? skip
+    const act = event.key === 'Enter' && !event.target.closest?.('summary, a, .annotate-head button') ? finish : event.key.toLowerCase() === 's' ? skip
       : rate && event.key === 'Backspace' && cursor > 0 ? () => { cursor -= 1; score(rated()[cursor].code, null); }
       : rate && rated()[cursor]?.values.includes(digit) && event.key.length === 1 && (digit >= 0 || event.key === '-') ? () => { const d = rated()[cursor]; cursor += 1; scores[d.code] = digit; score(d.code, digit); paint(); }
       : !rate && digit >= 0 && digit <= now.item.sides.length ? () => pick(digit - 1)

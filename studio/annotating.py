@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from judge import rubric
@@ -24,8 +24,13 @@ RULES = {
     "unrated": "Unrated first", "unsure": "Where the judge is least sure", "apart": "Where the judge and you differ most",
     "balanced": "Balanced over dialogues, depth and model", "random": "In random order",
 }  # fmt: skip
-PAIRS_A_TREE = 6  # dialogues of one tree that are compared, at most
-Key = Callable[[Candidate], Any]
+PAIRS_A_TREE, ENDS_A_TREE = 6, 40  # pairs of dialogues of one tree, and the dialogues they are drawn from, at most
+LONGEST_S, MOST = 3600.0, 1_000_000  # seconds an item may count; items a goal may name
+UNSCORED = {
+    "unsure": "No judge has said how sure it is of these replies. Train one and score with it, or choose another rule.",
+    "apart": "No reply here has both a judge's score and yours. Rate some that a judge has scored, or choose another rule.",
+}
+SEEN = ("kind", "html", "caption", "missing", "url")  # of a part, before the vote
 
 
 def plan(studio: Studio, kind: str, rule: str, goal: int, trees: Sequence[str] = (), models: Sequence[str] = (), round: int = 1,
@@ -44,15 +49,15 @@ def plan(studio: Studio, kind: str, rule: str, goal: int, trees: Sequence[str] =
     drawn = random.Random().randrange(2**31) if seed is None else seed
     rng = random.Random(drawn)
     done = studio.store.compared(who, round, kind) if kind != "rate" else set()
-    if rule in ("unsure", "apart") and not any(getattr(c, rule) is not None for c in found):
-        raise StudioError("No judge has scored these replies yet. Train one and score with it, or choose another rule.")
     groups = _groups(kind, found, rng, done)
     if not groups:
         raise StudioError(_nothing(kind, bool(trees or models)))
+    if rule in UNSCORED and not any(getattr(c, rule) is not None for c in found):
+        raise StudioError(UNSCORED[rule])
     ordered = _order(groups, rule, rng)
     nodes = [rng.sample(g, len(g)) for g in ([c.id for c in g] for g in ordered)]
     studio.store.plan_queue(
-        kind, rule, {"trees": list(trees), "models": list(models)}, drawn, who, round, max(1, goal), nodes
+        kind, rule, {"trees": list(trees), "models": list(models)}, drawn, who, round, min(max(1, goal), MOST), nodes
     )
     return state(studio)
 
@@ -71,7 +76,8 @@ def _groups(kind: str, found: list[Candidate], rng: random.Random, done: set[fro
             fresh = any(frozenset((a.id, b.id)) not in done for a, b in itertools.combinations(some, 2))
             groups += [some] if len(some) > 1 and fresh else []
         else:
-            pairs = [[a, b] for a, b in itertools.combinations(family, 2) if frozenset((a.id, b.id)) not in done]
+            ends = rng.sample(family, min(len(family), ENDS_A_TREE))
+            pairs = [[a, b] for a, b in itertools.combinations(ends, 2) if frozenset((a.id, b.id)) not in done]
             groups += rng.sample(pairs, min(len(pairs), PAIRS_A_TREE))
     return groups
 
@@ -136,14 +142,17 @@ def shown(studio: Studio, queue: dict[str, Any], item: Item) -> dict[str, Any]:
 
 
 def blind(studio: Studio, nodes: Sequence[Node]) -> list[dict[str, Any]]:
-    """Cards with role, turn-free text and pictures; no id, no model, no times."""
-    return [{"role": n.role, "parts": views.parts(studio, n)} for n in nodes]
+    """Cards with role, text and pictures; no id, model or time, and not where a picture came from or what its file was called."""
+    return [
+        {"role": n.role, "parts": [{k: v for k, v in p.items() if k in SEEN} for p in views.parts(studio, n)]}
+        for n in nodes
+    ]
 
 
 def score(studio: Studio, item_id: str, dimension: str, value: int | None) -> dict[str, Any]:
-    """Score the reply of an item. Raises StudioError as ``actions.rate`` does."""
+    """Score the reply of an item. Raises StudioError as ``actions.rate`` does, and for an item that is a comparison."""
     item = studio.store.queue_item(item_id)
-    queue = _queue(studio, item)
+    queue = _queue(studio, item, "rate")
     undo = rate(studio, item.nodes[0], dimension, value, queue["round"])
     return {
         "undo": undo,
@@ -159,25 +168,25 @@ def vote(
     Returns the undo and, now that the vote is in, who is who.
 
     Raises:
-        StudioError: a letter missing, twice or unknown; no such dimension.
+        StudioError: a letter missing, twice or unknown; no such dimension on this level; an item that is no comparison.
     """
     item = studio.store.queue_item(item_id)
-    queue = _queue(studio, item)
+    queue = _queue(studio, item, "local", "global")
     nodes = dict(zip(LETTERS, item.nodes, strict=False))
     letters = [letter for rank in ranking for letter in rank]
     if sorted(letters) != sorted(nodes):
         raise StudioError(
-            f"A ranking places each of {', '.join(nodes)} once; this one has {', '.join(letters) or 'none'}."
+            f"A ranking places each of {', '.join(nodes)} once; this one has {', '.join(letters) or 'none'!r:.40}."
         )
     if dimension != "overall":
-        _known(dimension)
+        _known(dimension, queue["kind"])
     place = {letter: i for i, rank in enumerate(ranking) for letter in rank}
     kept = []
     with studio.store.write():
         for a, b in itertools.combinations(nodes, 2):
             outcome = "tie" if place[a] == place[b] else "left" if place[a] < place[b] else "right"
             kept.append(studio.store.compare(queue["kind"], dimension, nodes[a], nodes[b], outcome, studio.config.annotator,
-                                             queue["round"], shown_left=nodes[a], seconds=seconds))  # fmt: skip
+                                             queue["round"], shown_left=nodes[a], seconds=_clamped(seconds)))  # fmt: skip
     return {
         "undo": Undo("Compared", "withdraw", {"comparisons": kept, "item": item_id}),
         "revealed": reveal(studio, item),
@@ -198,27 +207,36 @@ def reveal(studio: Studio, item: Item) -> list[dict[str, Any]]:
 def finish(studio: Studio, item_id: str, seconds: float | None) -> dict[str, Any]:
     """Done with an item; returns the state with the next one. What takes it back comes with the vote, or here for a rating."""
     queue = _queue(studio, studio.store.queue_item(item_id))
-    studio.store.finish_item(item_id, seconds if seconds is None else max(0.0, min(seconds, 3600.0)))
+    studio.store.finish_item(item_id, _clamped(seconds))
     undo = {"undo": Undo("Went on to the next item", "reopen", {"item": item_id})} if queue["kind"] == "rate" else {}
     return state(studio) | undo
 
 
 def skip(studio: Studio, item_id: str) -> dict[str, Any]:
     """Leave an item for the end of the queue; returns the state with the next one."""
-    studio.store.queue_item(item_id)
+    _queue(studio, studio.store.queue_item(item_id))
     studio.store.skip_item(item_id)
     return state(studio)
 
 
-def _known(dimension: str) -> None:
+def _clamped(seconds: float | None) -> float | None:
+    return seconds if seconds is None else max(0.0, min(seconds, LONGEST_S))
+
+
+def _known(dimension: str, level: str) -> None:
     try:
-        rubric.check(dimension, None)
+        known = rubric.check(dimension, None)
     except rubric.JudgeError as error:
         raise StudioError(str(error)) from error
+    if known.level != level:
+        raise StudioError(f"{known.code} is {known.level}, and this comparison is {level}. Choose another dimension.")
 
 
-def _queue(studio: Studio, item: Item) -> dict[str, Any]:
+def _queue(studio: Studio, item: Item, *kinds: str) -> dict[str, Any]:
+    """The open queue, to which this item must belong; of one of these kinds, where some are named."""
     queue = studio.store.open_queue(studio.config.annotator)
     if queue is None or queue["id"] != item.queue_id:
         raise StudioError("Another queue has been opened since. Reload the page; what was saved stays.")
+    if kinds and queue["kind"] not in kinds:
+        raise StudioError(f"This item belongs to “{KINDS[queue['kind']]}”, where this cannot be done. Reload the page.")
     return queue

@@ -16,6 +16,16 @@ ALIVE = (
     "SELECT n.id, n.tree_id, n.parent_id, n.role, depth + 1 FROM nodes n JOIN alive a ON n.parent_id = a.id WHERE n.pruned_at IS NULL) "
 )
 
+NEXT = """
+SELECT id, queue_id, nodes, state, seconds FROM queue_items i WHERE queue_id = ? AND state = 'pending' AND NOT EXISTS (
+  WITH RECURSIVE up(parent_id, pruned_at) AS (
+    SELECT parent_id, pruned_at FROM nodes WHERE id IN (SELECT value FROM json_each(i.nodes))
+    UNION ALL SELECT n.parent_id, n.pruned_at FROM up JOIN nodes n ON n.id = up.parent_id
+  )
+  SELECT 1 FROM up WHERE pruned_at IS NOT NULL
+) ORDER BY ordinal LIMIT 1
+"""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -65,7 +75,7 @@ class Queues(Connection):
             "WHERE s.judge = (SELECT name FROM judges ORDER BY created_at DESC LIMIT 1) AND s.dimension LIKE :like "
             "GROUP BY s.node_id) j ON j.node_id = n.id "
             "WHERE n.role = 'assistant' AND n.parent_id IS NOT NULL AND n.status IN ('done', 'stopped') "
-            "AND EXISTS (SELECT 1 FROM parts p WHERE p.node_id = n.id) "
+            "AND EXISTS (SELECT 1 FROM parts p WHERE p.node_id = n.id AND (p.kind = 'image' OR trim(p.text, char(9, 10, 13, 32)) != '')) "
             "AND (:trees = '[]' OR n.tree_id IN (SELECT value FROM json_each(:trees))) "
             "AND (:models = '[]' OR n.model IN (SELECT value FROM json_each(:models))) ORDER BY n.id"
         )
@@ -104,16 +114,13 @@ class Queues(Connection):
         return found[0] | {"filters": json.loads(found[0]["filters"])} if found else None
 
     def next_item(self, queue_id: str) -> Item | None:
-        """The first item that is not done."""
-        found = self.rows(
-            "SELECT id, queue_id, nodes, state, seconds FROM queue_items WHERE queue_id = ? AND state = 'pending' ORDER BY ordinal LIMIT 1",
-            [queue_id],
-        )
+        """The first item that is not done and of which nothing has been pruned since."""
+        found = self.rows(NEXT, [queue_id])
         return _item(found[0]) if found else None
 
     def queue_item(self, item_id: str) -> Item:
         """One item. Raises StudioError when there is none."""
-        found = self.rows("SELECT id, queue_id, nodes, state, seconds FROM queue_items WHERE id = ?", [item_id])
+        found = self.rows("SELECT id, queue_id, nodes, state, seconds FROM queue_items WHERE id = ?", [str(item_id)])
         if not found:
             raise StudioError("This item is in no queue any more. Reload the page.")
         return _item(found[0])
@@ -133,7 +140,7 @@ class Queues(Connection):
     def reopen_item(self, item_id: str) -> None:
         """Put an item back as the next one: what undo does."""
         with self.write() as db:
-            first = "(SELECT min(ordinal) - 1 FROM queue_items o WHERE o.queue_id = queue_items.queue_id)"
+            first = "coalesce((SELECT min(ordinal) - 1 FROM queue_items o WHERE o.queue_id = queue_items.queue_id AND o.state = 'pending'), 0)"
             again = f"UPDATE queue_items SET state = 'pending', done_at = NULL, ordinal = {first} WHERE id = ? AND state = 'done'"
             if db.execute(again, [item_id]).rowcount:
                 db.execute(
@@ -145,8 +152,8 @@ class Queues(Connection):
         """Put an item at the end of its queue."""
         with self.write() as db:
             db.execute(
-                "UPDATE queue_items SET ordinal = (SELECT max(ordinal) + 1 FROM queue_items o WHERE o.queue_id = queue_items.queue_id) "
-                "WHERE id = ?",
+                "UPDATE queue_items SET ordinal = (SELECT max(ordinal) + 1 FROM queue_items o "
+                "WHERE o.queue_id = queue_items.queue_id AND o.state = 'pending') WHERE id = ? AND state = 'pending'",
                 [item_id],
             )
 
