@@ -195,7 +195,7 @@ def _export(args: argparse.Namespace) -> tuple[Answer, int]:
     return asdict(report), 0
 
 
-def _train(args: argparse.Namespace) -> tuple[Answer, int]:
+def _train(args: argparse.Namespace) -> tuple[Answer | None, int]:
     from studio import teaching
     from studio.media import Media
     from studio.store import Store
@@ -218,6 +218,8 @@ def _train(args: argparse.Namespace) -> tuple[Answer, int]:
                     print(warning, file=sys.stderr)
 
         found = teaching.train(store, Media(store.home), args.name, settings, bar, line)
+    if int(os.environ.get("RANK", "0")):  # one of several processes: the first one speaks for all
+        return None, 0
     if not args.json:
         print(teaching.sentence(found))
     return found, 130 if found["interrupted"] else 0
