@@ -1,10 +1,12 @@
-"""The data screen: import, export, and what there is."""
+"""The data screen: import, export, what there is, and statistics."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import gradio as gr
+
+from components.statistics import Statistics, statistics
 
 
 class Data(NamedTuple):
@@ -19,6 +21,7 @@ class Data(NamedTuple):
     save: gr.Button
     saved: gr.DownloadButton
     counts: gr.Markdown
+    statistics: Statistics
 
 
 def data(counts: str) -> Data:
@@ -46,4 +49,5 @@ def data(counts: str) -> Data:
             saved = gr.DownloadButton("Download", visible=False, scale=0, min_width=160)
         gr.Markdown("## What there is")
         table = gr.Markdown(counts, elem_id="counts")
-    return Data(upload, path, images, skip_bad, load, imported, save, saved, table)
+        section = statistics()
+    return Data(upload, path, images, skip_bad, load, imported, save, saved, table, section)

@@ -25,12 +25,13 @@ from components.composer import Composer, composer
 from components.data import Data, data
 from components.parts import Parts, bridge, place
 from components.settings import Settings, settings
-from studio import StudioError, __version__, actions, api, exchange, views
+from studio import StudioError, __version__, actions, api, exchange, statistics, statistics_section, views
 from studio.actions import Studio
 
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
 STYLES = "".join(
-    f'<link rel="stylesheet" href="/studio/{name}.css">' for name in ("studio", "treemap", "annotate", "judge")
+    f'<link rel="stylesheet" href="/studio/{name}.css">'
+    for name in ("studio", "treemap", "annotate", "judge", "statistics")
 )
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
@@ -65,12 +66,13 @@ def build(studio: Studio) -> gr.Blocks:
                 annotate()
             with gr.Tab("Judge", id="judge"):
                 judge()
-            with gr.Tab("Data", id="data"):
+            with gr.Tab("Data", id="data") as data_tab:
                 exchanging = data(_counts(studio))
             with gr.Tab("Settings", id="settings"):
                 setting = settings(_model_rows(studio), _removable(studio), _about(studio))
         _wire_asking(studio, parts, asking, page)
         _wire_data(studio, parts, exchanging)
+        _wire_statistics(studio, data_tab, exchanging)
         _wire_settings(studio, parts, setting, asking)
     return page
 
@@ -175,6 +177,19 @@ def _wire_data(studio: Studio, parts: Parts, ui: Data) -> None:
         api_visibility="private",
     )
     ui.save.click(save, outputs=ui.saved, api_visibility="private")
+
+
+def _wire_statistics(studio: Studio, tab: gr.Tab, ui: Data) -> None:
+    @functools.lru_cache(maxsize=1)  # nothing written since: the same figures
+    def section(_stamp: int) -> str:
+        return statistics_section.section(statistics.figures(studio.store, studio.config.annotator))
+
+    @told
+    def show() -> str:
+        return section(studio.store.stamp())
+
+    shown_at = [tab.select, ui.statistics.refresh.click, ui.imported.change]
+    gr.on(shown_at, show, outputs=ui.statistics.shown, queue=False, api_visibility="private")
 
 
 def _counts(studio: Studio) -> str:
