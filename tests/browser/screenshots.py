@@ -49,9 +49,19 @@ def explore(page: Page, size: str, scheme: str) -> None:
 
 
 def other_screens(page: Page, size: str, scheme: str) -> None:
-    """Data and settings."""
-    for tab in ("Data", "Settings"):
+    """The other screens."""
+    for tab, ready in (
+        ("Annotate", ".annotate-setup"),
+        ("Judge", ".judge-form, .judge .problem"),
+        ("Data", ".page"),
+        ("Settings", ".page"),
+    ):
         page.get_by_role("tab", name=tab).click()
+        page.wait_for_selector(ready)
+        if tab == "Annotate" and size == "wide":
+            page.select_option("#queue-what", "local")
+            page.click("#queue-start")
+            page.wait_for_selector(".sides")
         shoot(page, f"{tab.lower()}-{size}-{scheme}")
 
 
