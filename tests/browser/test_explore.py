@@ -248,6 +248,7 @@ def test_dark_mode_stays_and_is_readable(page: Page) -> None:
     page.reload()
     expect(page.locator("body")).to_have_class(re.compile("dark"))
     for selector in (".welcome h2", ".welcome p", ".tree-list .empty", "#message textarea", ".map-none"):
+        page.wait_for_selector(selector, state="attached")  # the body is dark before the page is there
         wait(lambda s=selector: contrast(page, s) >= 4.5, 3, f"contrast of {selector}")  # colours fade in
 
 
