@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from backends import BackendError, Message, ModelSpec, Options, Pool
@@ -121,22 +122,27 @@ class Live:
         self._publish(run, phase="reading")
         text = ""
         counts: dict[str, int | None] = {"prompt_tokens": None, "completion_tokens": None}
-        try:
-            for delta in backend.stream(messages, options, run.stop):
-                at = time.perf_counter()
-                run.latency_ms = (at - start) * 1000
-                if delta.text:
-                    text += delta.text
-                    run.tokens += 1
-                    run.first_token_ms = run.first_token_ms or run.latency_ms
-                for name in counts:
-                    counts[name] = getattr(delta, name) or counts[name]
-                if at - saved >= SAVE_EVERY_S or (text and not run.text):
+        saving: Future[None] | None = None
+        with ThreadPoolExecutor(1, f"save-{run.node_id}") as saver:  # the model goes on while the disk is waited for
+            try:
+                for delta in backend.stream(messages, options, run.stop):
+                    at = time.perf_counter()
+                    run.latency_ms = (at - start) * 1000
+                    if delta.text:
+                        text += delta.text
+                        run.tokens += 1
+                        run.first_token_ms = run.first_token_ms or run.latency_ms
+                    for name in counts:
+                        counts[name] = getattr(delta, name) or counts[name]
+                    if (saving is None and text) or (saving and saving.done() and at - saved >= SAVE_EVERY_S):
+                        if saving:
+                            saving.result()  # a full disk ends the reply
+                        saving, saved = saver.submit(self._save, run, text), at
+            finally:  # a stream cut in the middle keeps what came
+                if saving:
+                    saving.result()
+                if text != run.text:
                     self._save(run, text)
-                    saved = at
-        finally:  # a stream cut in the middle keeps what came
-            if text != run.text:
-                self._save(run, text)
         if not text and not run.stop.is_set():
             raise BackendError(f"{spec.name} answered nothing. Retry, or raise the temperature or the token limit.")
         return counts
