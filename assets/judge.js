@@ -4,12 +4,12 @@
   const studio = window.studio, bars = window.studioJudge;
   const { h, call, on, inLine } = studio;
   const BASELINES = [['accuracy', 'judge'], ['coin', 'coin'], ['longer', 'longer reply'], ['majority', 'majority']];
-  let root = null, now = null, timer = null, form = null;
+  let root = null, now = null, timer = null, form = null, places = null;
 
   const percent = x => `${(100 * x).toFixed(1)} %`;
   const span = s => s ? `${percent(s[0])} to ${percent(s[1])}` : 'too few trees for an interval';
   const time = s => s === null || s === undefined ? '' : s < 90 ? `${Math.round(s)} s left` : `${Math.round(s / 60)} min left`;
-  const act = (name, data) => inLine(async () => { now = await call(name, data); draw(); }).catch(error => { if (!error.told) throw error; });
+  const act = (name, data) => inLine(async () => { now = await call(name, data); draw(); return true; }).catch(error => { if (!error.told) throw error; });
 
   async function load() {
     clearTimeout(timer);
@@ -36,8 +36,8 @@
     const input = (id, label, props) => h('label', {}, h('span', {}, label), h('input', { id: `judge-${id}`, ...props }));
     const value = id => form.querySelector(`#judge-${id}`).value;
     const start = async () => {
-      await act('judge_train', { name: value('name'), base: value('base'), level: value('level'), epochs: Number(value('epochs')), rank: Number(value('rank')), rate: Number(value('rate')), seed: Number(value('seed')) });
-      form.querySelector('#judge-name').value = now.suggested;
+      const done = await act('judge_train', { name: value('name'), base: value('base'), level: value('level'), epochs: Number(value('epochs')), rank: Number(value('rank')), rate: Number(value('rate')), seed: Number(value('seed')) });
+      if (done) form.querySelector('#judge-name').value = now.suggested;  // else what was typed stays, to be mended
     };
     form = h('div.judge-form', {}, input('name', 'Name', { value: now.suggested, maxLength: 64 }),
       input('base', 'Backbone', { value: now.bases[0] || '', title: 'builtin (SmolLM2-135M, reads captions), a folder, a .gguf file, or owner/model on the hub' }),
@@ -90,16 +90,37 @@
     return h('div.judge-options', {}, h('label', {}, check, ' Blind: hide the judge until I have rated'), h('label', {}, 'The tree map shows ', select));
   }
 
+  /* Only a section whose data changed is drawn again: what has the keyboard, is being typed or is open stays. */
   function draw() {
-    const open = [...root.querySelectorAll('details[open]')].map(d => d.closest('tr')?.dataset.version);
-    root.replaceChildren(h('h2', {}, 'Is there enough to learn from?'), readiness(), h('h2', {}, 'Train a judge'), training(), ...now.jobs.slice(0, 4).map(job),
-      h('h2', {}, 'Judges'), versions(), now.note ? h('p.warn', { role: 'status' }, now.note) : '', options());
-    open.forEach(v => root.querySelector(`tr[data-version="${CSS.escape(v || '')}"] details`)?.setAttribute('open', ''));
+    if (!places) {
+      places = Object.fromEntries(['data', 'train', 'jobs', 'judges', 'note', 'options'].map(name => [name, h(`div.judge-${name}`)]));
+      places.note.setAttribute('role', 'status');
+      root.replaceChildren(h('h2', {}, 'Is there enough to learn from?'), places.data, h('h2', {}, 'Train a judge'), places.train, places.jobs,
+        h('h2', {}, 'Judges'), places.judges, places.note, places.options);
+    }
+    section('data', now.data, () => [readiness()]);
+    section('train', now.missing, () => [training()]);
+    section('jobs', now.jobs.slice(0, 4), () => now.jobs.slice(0, 4).map(job));
+    section('judges', now.judges, () => [versions()]);
+    section('note', now.note, () => now.note ? [h('p.warn', {}, now.note)] : []);
+    section('options', [bars.blind(), bars.colour()], () => [options()]);
+  }
+
+  function section(name, data, make) {
+    const place = places[name], json = JSON.stringify(data);
+    if (place.drawn === json) return;
+    place.drawn = json;
+    const at = [...place.querySelectorAll('button')].indexOf(document.activeElement);
+    const open = [...place.querySelectorAll('details[open]')].map(d => d.closest('tr').dataset.version);
+    place.replaceChildren(...make());
+    open.forEach(v => place.querySelector(`tr[data-version="${CSS.escape(v)}"] details`)?.setAttribute('open', ''));
+    place.querySelectorAll('button')[at]?.focus({ preventScroll: true });
   }
 
   on('part', name => {
     if (name !== 'judge') return;
     root = studio.parts.judge.querySelector('.judge');
+    places = null;
     new IntersectionObserver(entries => { if (entries.some(e => e.isIntersecting)) load().catch(() => {}); }).observe(root);
   });
   on('changed', () => { if (root?.offsetParent) load().catch(() => {}); });

@@ -23,7 +23,10 @@ window.studioJudge = (() => {
       h('span.judge-number', {}, value.toFixed(1), few ? '?' : ''), h('span.hidden-text', {}, ` ${text}`));
   }
 
-  /* The line for a card; hidden in blind mode until the person has rated the reply. */
+  /* In blind mode the judge waits: for L1-L4 with what it says of the reply, for G1-G5 with what it says of the dialogue. */
+  const voted = (card, codes = local.slice(1)) => !blind() || codes.every(c => c in card.scores);
+
+  /* The line for a card. */
   function block(card) {
     const box = h('div.judge-line', { 'data-judge': card.id, ariaLabel: 'What the judge says' });
     fill(box, card);
@@ -34,8 +37,8 @@ window.studioJudge = (() => {
     const said = card.judge;
     box.hidden = !said;
     if (!said) return box.replaceChildren();
-    if (blind() && !window.studioRating.complete(card)) return box.replaceChildren(h('span.soft', {}, 'The judge waits until you have rated this reply.'));
-    const codes = [...local, ...(card.end ? global : [])].filter(c => said[c]);
+    if (!voted(card)) return box.replaceChildren(h('span.soft', {}, 'The judge waits until you have rated this reply.'));
+    const codes = [...local, ...(card.end && voted(card, global) ? global : [])].filter(c => said[c]);
     box.replaceChildren(h('span.judge-name', { title: 'Expected scores by the live judge; grey means unsure' }, 'Judge'), ...codes.map(c => bar(c, said[c])));
   }
 
@@ -44,26 +47,31 @@ window.studioJudge = (() => {
     rank();
   }
 
-  /* Siblings side by side: which one leads now. */
+  /* Siblings side by side: which one leads now. One rank would tell the others, so all lanes must have been rated. */
   function rank() {
     if (!state.view || state.view.columns.length < 2) return;
     const firsts = state.view.columns.map(column => column.find(c => c.role === 'assistant'));
     const scores = firsts.map(c => c?.judge?.overall?.[0] ?? null);
     const order = scores.filter(s => s !== null).sort((a, b) => b - a);
+    const hide = firsts.some(c => c && !voted(c));
     document.querySelectorAll('.lane').forEach((lane, i) => {
       const head = lane.querySelector('.lane-head b');
-      const hide = blind() && firsts[i] && !window.studioRating.complete(firsts[i]);
       if (head) head.textContent = scores[i] === null || hide ? `Lane ${i + 1}` : `Lane ${i + 1} · judge’s ${order.indexOf(scores[i]) + 1} of ${order.length}`;
     });
   }
 
-  /* Colours for the map; nothing that is still hidden is told. */
+  /* Colours for the map; nothing that is still hidden is told. A dimension that the judge has not learned has no colour,
+     and its first one stands for an overall that it has not learned. */
   function paint(nodes) {
-    for (const node of nodes) node.score = node.judge && !(blind() && (node.coverage || 0) < 1) ? node.judge[colour()] ?? Object.values(node.judge)[0] ?? null : null;
+    const code = colour(), hidden = node => blind() && ((node.coverage || 0) < 1 || global.includes(code));
+    const score = said => said[code] ?? (code === 'overall' ? Object.values(said)[0] : null) ?? null;
+    for (const node of nodes) node.score = node.judge && !hidden(node) ? score(node.judge) : null;
     return nodes;
   }
 
   async function find(what) {
+    if (!state.view?.tree) return;
+    if (blind() && ['best', 'worst'].includes(what)) return toast('Blind mode hides what the judge likes. Switch it off on the Judge screen.');
     const found = await call('judge_find', { tree: state.view.tree, what });
     await studio.open({ node: found.node });
     toast(`This is ${found.what}.`);

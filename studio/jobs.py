@@ -1,17 +1,19 @@
 """Long work in a process of its own: start, watch, stop, go on. It outlives the page and the studio.
 
 A job writes JSON lines into ``HOME/jobs/<id>.jsonl`` and its answer into ``<id>.json``; whoever looks brings the row in the
-table up to date. So nothing is lost when nobody watches.
+table up to date. So nothing is lost when nobody watches. Never knows what the work is about.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,67 +21,87 @@ from studio import StudioError
 from studio.store import Store
 
 NICE = 10  # training yields to the person
-STARTED: dict[int, subprocess.Popen[bytes]] = {}  # ours are waited for, or they stay zombies that look alive
+STOPPING = "Stopping after this step ..."
+STARTED: dict[str, subprocess.Popen[bytes]] = {}  # by job: ours are waited for, or they stay zombies
+LOCK = threading.RLock()  # a job between its row and its process must not look dead to who watches
 
 
 def start(store: Store, kind: str, arguments: list[str], payload: dict[str, Any]) -> str:
-    """Run ``intermt-studio ARGUMENTS --json`` as a job; returns its id. Raises StudioError when it cannot be started."""
-    job_id = store.add_job(kind, payload | {"arguments": arguments})
-    _spawn(store, job_id, arguments)
+    """Run ``intermt-studio ARGUMENTS --json`` as a job; returns its id.
+
+    Raises:
+        StudioError: another job is running, or the process cannot be started.
+    """
+    with LOCK:
+        _check_free(store)
+        job_id = store.add_job(kind, payload | {"arguments": arguments})
+        _spawn(store, job_id, arguments)
     return job_id
 
 
 def go_on(store: Store, job_id: str) -> None:
-    """Start a stopped or failed job again; what it kept is where it goes on."""
-    job = _job(store, job_id)
-    if job["status"] == "running":
-        raise StudioError("This job is running. Stop it first.")
-    store.update_job(job_id, status="running", error=None, message=None, finished_at=None)
-    _spawn(store, job_id, job["payload"]["arguments"])
+    """Start a stopped or failed job again; what it kept is where it goes on.
+
+    Raises:
+        StudioError: no such job, it is done, a job is running, or the process cannot be started.
+    """
+    with LOCK:
+        job = _job(store, job_id)
+        _check_free(store)
+        if job["status"] == "done":
+            raise StudioError("This job is done; there is nothing to go on with. Start a new one.")
+        store.update_job(job_id, status="running", pid=None, error=None, message=None, finished_at=None)
+        _spawn(store, job_id, job["payload"]["arguments"])
 
 
 def stop(store: Store, job_id: str) -> None:
-    """Ask a job to stop after its step; what it did is kept. Twice: at once."""
-    job = _job(store, job_id)
-    if job["status"] == "running" and job["pid"] and _alive(job["pid"], job_id):
-        os.kill(job["pid"], signal.SIGTERM)
-        store.update_job(job_id, message="Stopping after this step ...")
+    """Ask a job to stop after its step; what it did is kept. Twice: at once, back to what it last kept."""
+    with LOCK:
+        job = _job(store, job_id)
+        if job["status"] != "running" or not _alive(job):
+            return
+        again = job["message"] == STOPPING
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
+            os.kill(job["pid"], getattr(signal, "SIGKILL", signal.SIGTERM) if again else signal.SIGTERM)
+        store.update_job(job_id, message=STOPPING)
 
 
 def refresh(store: Store) -> list[dict[str, Any]]:
-    """Every job, newest first, with what it has said until now: ``lines`` are its JSON lines, ``answer`` what it ended with."""
+    """Every job, newest first, with what it has said until now: ``lines`` are its steps in order, ``answer`` what it ended with."""
     found = []
-    for job in store.jobs():
-        lines = _lines(_path(store, job["id"], ".jsonl"))
-        steps = [line for line in lines if "step" in line]
-        if job["status"] == "running":
-            job |= _ended(store, job) if not _alive(job["pid"], job["id"]) else _progress(steps)
-        found.append(job | {"lines": steps, "answer": _answer(_path(store, job["id"], ".json"))})
+    with LOCK:
+        for job in store.jobs():
+            steps = _steps(_path(store, job["id"], ".jsonl"))
+            if job["status"] == "running":
+                job |= _progress(steps) if _alive(job) else _ended(store, job)
+            found.append(job | {"lines": steps, "answer": _answer(_path(store, job["id"], ".json"))})
     return found
+
+
+def _check_free(store: Store) -> None:
+    for job in refresh(store):
+        if job["status"] == "running":
+            name = job["payload"].get("name", job["kind"])
+            raise StudioError(f"{name!r:.60} is still running. Stop it, or wait until it is done.")
 
 
 def _spawn(store: Store, job_id: str, arguments: list[str]) -> None:
     folder = store.home / "jobs"
-    folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "studio.cli", *arguments, "--home", str(store.home), "--json"]
     try:
+        folder.mkdir(exist_ok=True)
         with _path(store, job_id, ".json").open("wb") as out, _path(store, job_id, ".jsonl").open("ab") as err:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-                env=os.environ | {"INTERMT_STUDIO_JOB": job_id}, preexec_fn=_yield if os.name == "posix" else None,
-            )  # fmt: skip
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                                       env=os.environ | {"INTERMT_STUDIO_JOB": job_id})  # fmt: skip
     except OSError as error:
-        store.update_job(job_id, status="failed", error=str(error))
-        raise StudioError(
-            f"The job cannot be started: {error.strerror}. Free some space or memory, then go on with it."
-        ) from error
-    STARTED[process.pid] = process
+        line = f"The job cannot be started: {error.strerror}. Free some space or memory, then go on with it."
+        store.update_job(job_id, status="failed", error=line)
+        raise StudioError(line) from error
+    if hasattr(os, "setpriority"):
+        with contextlib.suppress(OSError):  # it has ended already, or may not be made nicer
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+    STARTED[job_id] = process
     store.update_job(job_id, pid=process.pid)
-
-
-def _yield() -> None:
-    with contextlib.suppress(OSError):
-        os.nice(NICE)
 
 
 def _progress(steps: list[dict[str, Any]]) -> dict[str, Any]:
@@ -90,55 +112,78 @@ def _progress(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _ended(store: Store, job: dict[str, Any]) -> dict[str, Any]:
+    """How a job ended that was running, by its answer; written to its row."""
     answer = _answer(_path(store, job["id"], ".json"))
-    change: dict[str, Any]
-    if answer is None:
+    change: dict[str, Any] = {"message": None}
+    if answer is None and job["message"] == STOPPING:
+        change |= {"status": "stopped", "message": "Stopped. Go on: it continues from what it last kept."}
+    elif answer is None:
         said = _last_words(_path(store, job["id"], ".jsonl"))
-        error = (
-            f"It ended without an answer: {said}" if said else "It was killed. Go on with it: nothing whole is lost."
-        )
-        change = {"status": "failed", "error": error}
+        words = f" Its last words: {said}" if said else ""
+        change |= {"status": "failed", "error": f"It was killed or broke off. Go on: it continues from what it last kept.{words}"}  # fmt: skip
     elif "error" in answer:
-        change = {"status": "failed", "error": answer["error"]}
+        change |= {"status": "failed", "error": answer["error"]}
     elif answer.get("interrupted"):
-        change = {"status": "stopped", "message": f"Stopped after step {answer['steps']}."}
+        change |= {"status": "stopped", "message": f"Stopped after step {answer['steps']}."}
     else:
-        change = {"status": "done", "progress": 1.0, "message": None}
+        change |= {"status": "done", "progress": 1.0}
     store.update_job(job["id"], **change)
     return change
 
 
-def _alive(pid: int | None, job_id: str) -> bool:
-    if not pid:
-        return False
-    if pid in STARTED:
-        if STARTED[pid].poll() is None:
+def _alive(job: dict[str, Any]) -> bool:
+    """Whether a job's own process runs; another one that was given the same number does not count."""
+    pid, job_id = job["pid"], job["id"]
+    if job_id in STARTED:
+        if STARTED[job_id].poll() is None:
             return True
-        del STARTED[pid]
+        del STARTED[job_id]
         return False
-    try:  # started by a studio that is gone; the number may belong to somebody else by now
-        return f"INTERMT_STUDIO_JOB={job_id}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        pass
+    if not pid or os.name != "posix":  # elsewhere signal 0 would end it
+        return False
+    if Path(
+        "/proc/self/environ"
+    ).exists():  # started by a studio that is gone; the number may be somebody else's by now
+        with contextlib.suppress(OSError):
+            return f"INTERMT_STUDIO_JOB={job_id}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        return False
     try:
         os.kill(pid, 0)
     except (OSError, OverflowError):
         return False
-    return not Path("/proc").is_dir()
+    return True
 
 
 def _path(store: Store, job_id: str, suffix: str) -> Path:
     return store.home / "jobs" / f"{job_id}{suffix}"
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _steps(path: Path) -> list[dict[str, Any]]:
+    """What was said of each step, in order; a step that was done again after a kill counts as it went the last time."""
+    steps: dict[tuple[int, bool], dict[str, Any]] = {}
+    for line in _lines(path):
+        if "step" in line:
+            steps[line["step"], "eval_loss" in line] = line
+    return [steps[key] for key in sorted(steps)]
+
+
+def _lines(path: Path) -> tuple[dict[str, Any], ...]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return _read(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)  # a screen asks every second for jobs that ended long ago
+def _read(path: Path, size: int, changed_ns: int) -> tuple[dict[str, Any], ...]:
     found = []
     with contextlib.suppress(OSError):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError):  # words, or a line that is being written
                 if isinstance(read := json.loads(line), dict):
                     found.append(read)
-    return found
+    return tuple(found)
 
 
 def _answer(path: Path) -> dict[str, Any] | None:
@@ -147,13 +192,11 @@ def _answer(path: Path) -> dict[str, Any] | None:
 
 
 def _last_words(path: Path) -> str:
+    """The last line that is no JSON after the last step: what a traceback ends with, not an old warning."""
     with contextlib.suppress(OSError):
-        words = [
-            w
-            for w in path.read_text(encoding="utf-8", errors="replace").splitlines()
-            if w.strip() and not w.startswith("{")
-        ]
-        return words[-1][:300] if words else ""
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if lines and lines[-1].strip() and not lines[-1].startswith("{"):
+            return lines[-1].strip()[:300]
     return ""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ FINDS = {
     "apart": "where you and the judge differ most",
 }
 TRASH = ".removed"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as judge.files has it, which needs torch
 _cards: dict[tuple[str, int], dict[str, Any]] = {}
 
 
@@ -40,25 +41,25 @@ def state(studio: Studio) -> dict[str, Any]:
 def train(
     studio: Studio, name: str, base: str, level: str, epochs: float, rank: int, rate: float, seed: int
 ) -> dict[str, Any]:
-    """Begin to train a judge as a job; returns the state. Raises StudioError for a taken or impossible name, or bad numbers."""
-    with teaching.judging():
-        if not (
-            name
-            and len(name) <= 64
-            and name[0].isalnum()
-            and all(c.isalnum() or c in "._-" for c in name)
-            and name.isascii()
-        ):
-            raise StudioError(
-                f"A judge cannot be called {name[:40]!r}: use up to 64 letters, digits, dots, dashes and underscores."
-            )
+    """Begin to train a judge as a job; returns the state.
+
+    Raises:
+        StudioError: a taken or impossible name, a number out of range, another job that runs.
+    """
+    if not NAME.fullmatch(name):
+        raise StudioError(
+            f"A judge cannot be called {name[:40]!r}: use up to 64 letters, digits, dots, dashes and underscores."
+        )
     if _folder(studio, name).is_dir() or name in {j["name"] for j in studio.store.judges()}:
         raise StudioError(f"There is a judge {name!r} already. Judges never change: choose another name.")
-    if level not in ("local", "global", "both") or not 0 < epochs <= 100 or not 0 <= rank <= 256 or not 0 < rate < 1:
-        raise StudioError("Epochs are up to 100, the rank up to 256, the learning rate below 1. Check the numbers.")
-    if any(j["status"] == "running" for j in jobs.refresh(studio.store)):
-        raise StudioError("A judge is being trained. Stop it, or wait until it is done.")
-    arguments = ["train", "--name", name, "--base", base or "builtin", "--level", level, "--epochs", str(epochs), "--rank", str(rank),
+    wrong = {"epochs": (epochs, 0 < epochs <= 100, "above 0 and at most 100"), "rank": (rank, 0 <= rank <= 256, "0 to 256"),
+             "learning rate": (rate, 0 < rate < 1, "above 0 and below 1"), "seed": (seed, 0 <= seed < 2**32, "0 to 4294967295")}  # fmt: skip
+    for what, (value, fits, span) in wrong.items():
+        if not fits:
+            raise StudioError(f"The {what} is {value}; choose one {span}.")
+    if level not in ("local", "global", "both"):
+        raise StudioError(f"A judge is trained on level local, global or both, not {level!r:.20}.")
+    arguments = ["train", "--name", name, f"--base={base or 'builtin'}", "--level", level, "--epochs", str(epochs), "--rank", str(rank),
                  "--rate", str(rate), "--seed", str(seed)]  # fmt: skip
     jobs.start(
         studio.store, "train", arguments, {"name": name, "base": base, "level": level, "epochs": epochs, "rank": rank}
@@ -86,14 +87,18 @@ def promote(studio: Studio, name: str | None) -> dict[str, Any]:
 
 def remove(studio: Studio, name: str) -> Undo:
     """Take a judge out of the list: its folder is set aside, and undo brings it back."""
+    _known(studio, name)
     folder = _folder(studio, name)
     if not folder.is_dir():
-        raise StudioError(f"There is no judge {name!r:.60}. Reload the page.")
+        raise StudioError(f"The judge {name!r} is not there any more. Reload the page.")
     if studio.judge.name == name:
         studio.judge.promote(None)
     aside = folder.parent / TRASH
-    aside.mkdir(exist_ok=True)
-    os.replace(folder, aside / name)
+    try:
+        aside.mkdir(exist_ok=True)
+        os.replace(folder, aside / name)
+    except OSError as error:
+        raise StudioError(f"Cannot move {folder}: {error.strerror}. Is it open elsewhere? Try again.") from error
     return Undo(f"Removed the judge {name}", "judge_back", {"judge": name})
 
 
@@ -127,10 +132,12 @@ def _data(studio: Studio) -> dict[str, Any]:
     key = (str(studio.store.home), studio.store.stamp())
     if key not in _cards:
         with teaching.judging():
-            found = [with_derived(e) for e in teaching.examples(studio.store, studio.media)]
-            labelled = [e for e in found if e.scores or e.comparisons]
-            _cards.clear()
-            _cards[key] = data_card(labelled, split(labelled))
+            rated = teaching.examples(studio.store, studio.media, studio.store.rated_trees())
+            labelled = [e for e in map(with_derived, rated) if e.scores or e.comparisons]
+            card = data_card(labelled, split(labelled))
+        _cards.clear()
+        _cards[key] = card
+        return card
     return _cards[key]
 
 
@@ -162,7 +169,7 @@ def _bases(studio: Studio) -> list[str]:
 
 
 def _free_name(studio: Studio) -> str:
-    taken = {j["name"] for j in studio.store.judges()}
+    taken = {j["name"] for j in studio.store.judges()} | {j["payload"].get("name") for j in studio.store.jobs("train")}
     return next(
         n for n in (f"judge-{i}" for i in range(1, 10_000)) if n not in taken and not _folder(studio, n).exists()
     )
@@ -174,7 +181,14 @@ def _folder(studio: Studio, name: str) -> Path:
 
 def bring_back(studio: Studio, name: str) -> None:
     """Undo of ``remove``."""
-    aside = _folder(studio, TRASH) / Path(name).name
-    if not aside.is_dir():
-        raise StudioError(f"The judge {name!r:.60} is not there any more.")
-    shutil.move(aside, _folder(studio, Path(name).name))
+    _known(studio, name)
+    try:
+        os.replace(_folder(studio, TRASH) / name, _folder(studio, name))
+    except OSError as error:
+        raise StudioError(f"The judge {name!r} cannot be brought back: {error.strerror}. Reload the page.") from error
+
+
+def _known(studio: Studio, name: str) -> None:
+    """A name from the page is looked up before it is used as a folder's."""
+    if name not in {j["name"] for j in studio.store.judges()}:
+        raise StudioError(f"There is no judge {name!r:.60}. Reload the page.")

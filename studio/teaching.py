@@ -56,13 +56,20 @@ def train(store: Store, media: Media, name: str, settings: Settings, progress: P
         StudioError: too little data, a taken name, no backbone, no memory, no room: each one line.
     """
     with judging():
-        from judge import measure, training
+        from judge import files, measure, scoring, training
 
-        found = examples(store, media)
+        found = examples(store, media, store.rated_trees())
         home = store.home
-        trained = training.train(
-            found, name, judges_folder(home), backbones_folder(home), settings, progress=on_line, stop=stop
-        )
+        folder = judges_folder(home) / files.check_name(name)
+        if folder.is_dir() and name not in {
+            row["name"] for row in store.judges()
+        }:  # ended between training and its test
+            card = files.read_card(folder)
+            trained = training.Trained(folder, card, card["steps"])
+        else:
+            trained = training.train(
+                found, name, folder.parent, backbones_folder(home), settings, progress=on_line, stop=stop
+            )
         data = trained.card.get("data", trained.card)
         answer: dict[str, Any] = {
             "name": name,
@@ -84,7 +91,7 @@ def train(store: Store, media: Media, name: str, settings: Settings, progress: P
             card["base"]["name"],
             card["settings"],
             card["data_hash"],
-            _short(report),
+            _short(report) | {"trained": scoring.trained_on(card)},
             str(trained.folder.relative_to(home)),
         )
         return {**answer, "folder": str(trained.folder), "report": report}

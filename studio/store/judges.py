@@ -56,3 +56,20 @@ class Judges(Connection):
         for r in self.rows(sql, [tree_id, judge]):
             found.setdefault(r["node_id"], {})[r["dimension"]] = (r["value"], r["spread"])
         return found
+
+    def unjudged(self, tree_id: str, judge: str) -> list[str]:
+        """Replies of a tree that are whole, say something, and have no score by this judge yet; oldest first."""
+        sql = (
+            "SELECT id FROM nodes n WHERE tree_id = ? AND role = 'assistant' AND status != 'streaming' "
+            "AND EXISTS (SELECT 1 FROM parts p WHERE p.node_id = n.id) "
+            "AND NOT EXISTS (SELECT 1 FROM judge_scores s WHERE s.judge = ? AND s.node_id = n.id) ORDER BY id"
+        )
+        return [r["id"] for r in self.rows(sql, [tree_id, judge])]
+
+    def rated_trees(self) -> list[str]:
+        """Trees in which somebody has scored or compared something: the ones that a judge can learn from."""
+        sql = (
+            "SELECT DISTINCT tree_id FROM nodes WHERE id IN (SELECT node_id FROM current_scores "
+            "UNION SELECT left_node FROM current_comparisons) ORDER BY tree_id"
+        )
+        return [r["tree_id"] for r in self.rows(sql)]

@@ -1,0 +1,244 @@
+"""The live judge: what is looked at is scored once, what grows is scored as it grows, and its troubles stay its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip(
+    "torch", reason="torch is not installed: the judge's tests did not run (make test installs it)"
+)
+
+from judge.scoring import Scorer  # noqa: E402
+from studio import StudioError, actions, cli, teaching, views  # noqa: E402
+from studio.actions import Studio  # noqa: E402
+from studio.tree import Part  # noqa: E402
+from tests import teach, tiny  # noqa: E402
+from tests.conftest import SLOW, how, plant, settle, wait  # noqa: E402
+
+LEARNED = {"L4": 60, "overall": 40}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def judged(studio: Studio, base: Path) -> Studio:
+    """A studio with the untrained judges 'one' (live) and 'two'."""
+    teach.untrained(studio.store, "one", str(base), LEARNED)
+    teach.untrained(studio.store, "two", str(base), {"L1": 50, "overall": 40}, seed=1)
+    studio.judge.promote("one")
+    return studio
+
+
+def looked_at(studio: Studio, tree: str) -> dict[str, Any]:
+    """Open a tree, wait until it is scored, and open it again: the view with its scores."""
+    views.opened(studio, tree)
+    assert studio.judge.settle(60), studio.judge.note
+    return views.opened(studio, tree)
+
+
+def rows(studio: Studio) -> list[dict[str, Any]]:
+    return studio.store.rows("SELECT * FROM judge_scores ORDER BY judge, node_id, dimension")
+
+
+def branchy(studio: Studio, replies: int = 5) -> str:
+    """A tree of one question, some replies, and a second turn under the first."""
+    asked, first = plant(studio, "What is an owl?", "A bird of the night")
+    tree = studio.store.node(asked).tree_id
+    for i in range(replies - 1):
+        studio.store.add_node(tree, asked, "assistant", [Part("text", f"Reply {i} says more " * (i + 1))])
+    again = studio.store.add_node(tree, first, "user", [Part("text", "And a hedgehog?")])
+    studio.store.add_node(tree, again, "assistant", [Part("text", "A small one with spines")])
+    return tree
+
+
+def test_opening_a_tree_scores_every_reply_once(judged: Studio, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = branchy(judged)
+    view = looked_at(judged, tree)
+    first = rows(judged)
+    assert len(first) == 6 * len(LEARNED)  # only what the judge has learned
+    assert {r["dimension"] for r in first} == set(LEARNED)
+    (example,) = teaching.examples(judged.store, judged.media, [tree])
+    home = judged.store.home
+    read = Scorer.load(home / "judges" / "one", home / "backbones").tree(example)
+    for r in first:
+        assert r["value"] == pytest.approx(read[r["node_id"]].expected[r["dimension"]], abs=1e-4)
+        assert r["spread"] == pytest.approx(read[r["node_id"]].spread[r["dimension"]], abs=1e-4)
+    looked_at(judged, tree)
+    assert rows(judged) == first  # created_at too: nothing was scored again
+
+    replies = [c for c in view["shared"] if c["role"] == "assistant"]
+    assert replies
+    assert all(set(c["judge"]) == set(LEARNED) for c in replies)
+    assert all(c["judge"] is None for c in view["shared"] if c["role"] == "user")
+    assert (view["judge"], view["trained"]) == ("one", LEARNED)
+    assert all(n["judge"] for n in views.outline(judged, tree)["nodes"] if n["role"] == "assistant")
+
+    assert cli.main(["score", "--judge", "one", "--tree", tree, "--home", str(home), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)["scores"]
+    for r in first:
+        assert r["value"] == pytest.approx(scored[r["node_id"]][r["dimension"]]["value"], abs=1e-4)
+
+
+def test_a_growing_reply_is_scored_while_it_grows_and_soon_after(judged: Studio) -> None:
+    question = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    (reply,) = actions.ask(judged, [], question, [], how(SLOW.name))
+    tree = judged.store.node(reply).tree_id
+    early: list[dict[str, list[float]]] = []
+    for runs in judged.live.follow(tree):  # as the page does
+        judged.judge.look(tree)
+        if not runs[0].over and (said := views.growing(judged, runs[0])["judge"]):
+            early.append(said)
+    assert early
+    assert set(early[0]) == set(LEARNED)
+    assert len({tuple(said["L4"]) for said in early}) > 1  # it changes as the reply grows
+    assert judged.judge.settle(20)
+    stored = judged.store.judge_scores(tree, "one")[reply]
+    home = judged.store.home
+    alone = Scorer.load(home / "judges" / "one", home / "backbones").reply(judged.store.path(reply))
+    assert stored["L4"] == pytest.approx((alone.expected["L4"], alone.spread["L4"]), abs=1e-4)
+    assert not judged.judge.growing
+
+
+def test_a_reply_that_nobody_watches_to_its_end_is_scored(judged: Studio) -> None:
+    (reply,) = actions.ask(judged, [], "one two three four five six seven eight nine ten", [], how(SLOW.name))
+    tree = judged.store.node(reply).tree_id
+    judged.judge.look(tree)
+    wait(lambda: judged.judge.growing.get(reply), 30, "a score while it grows")
+    settle(judged)
+    wait(lambda: judged.store.judge_scores(tree, "one"), 30, "the score of the whole reply")
+
+
+def test_replies_that_grow_are_not_kept_waiting_by_a_large_tree(judged: Studio) -> None:
+    asked, _ = plant(judged, "q", "r")
+    tree = judged.store.node(asked).tree_id
+    with judged.store.write():
+        for i in range(400):
+            judged.store.add_node(tree, asked, "assistant", [Part("text", f"{i} " + "many words " * 20)])
+    judged.judge.look(tree)
+    wait(lambda: judged.store.judge_scores(tree, "one"), 60, "the first scores of the large tree")
+    (reply,) = actions.ask(judged, [], "word " * 60, [], how(SLOW.name))
+    judged.judge.look()
+    wait(lambda: judged.judge.growing.get(reply), 30, "a score of the growing reply")
+    assert len(judged.store.judge_scores(tree, "one")) < 401
+    actions.stop(judged, [reply])
+    assert judged.judge.settle(120)
+    assert len(judged.store.judge_scores(tree, "one")) == 401
+
+
+def test_a_new_judge_scores_anew_and_the_old_rows_stay(judged: Studio) -> None:
+    tree = branchy(judged)
+    looked_at(judged, tree)
+    old = rows(judged)
+    judged.judge.promote("two")
+    view = looked_at(judged, tree)
+    assert [r for r in rows(judged) if r["judge"] == "one"] == old
+    assert {r["dimension"] for r in rows(judged) if r["judge"] == "two"} == {"L1", "overall"}
+    assert view["trained"] == {"L1": 50, "overall": 40}
+    assert all(set(c["judge"]) == {"L1", "overall"} for c in view["shared"] if c["role"] == "assistant")
+
+
+def test_switching_off_clears(judged: Studio) -> None:
+    tree = branchy(judged)
+    looked_at(judged, tree)
+    judged.judge.promote(None)
+    wait(lambda: judged.judge._scorer is None, what="the memory of the judge")
+    view = views.opened(judged, tree)
+    assert (view["judge"], view["trained"]) == (None, {})
+    assert all(c["judge"] is None for c in view["shared"])
+    assert judged.judge.settle(0)
+    judged.judge.promote("one")  # and on again, from what is stored
+    assert all(c["judge"] for c in looked_at(judged, tree)["shared"] if c["role"] == "assistant")
+
+
+def test_a_broken_judge_tells_it_and_chatting_goes_on(judged: Studio) -> None:
+    tree = branchy(judged)
+    judged.judge.promote(None)
+    wait(lambda: judged.judge._current is None, what="the judge's end")
+    weights = judged.store.home / "judges" / "one" / "judge.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    judged.judge.promote("one")
+    views.opened(judged, tree)
+    note = wait(lambda: "Cannot read the weights" in judged.judge.note and judged.judge.note, 60, "the note")
+    assert "\n" not in note
+    (reply,) = actions.ask(judged, [], "hello", [], how())
+    settle(judged)
+    assert judged.store.node(reply).status == "done"
+    for _ in range(3):  # nor is it loaded again and again
+        views.opened(judged, tree)
+        assert judged.judge.settle(1)
+    assert not judged.judge._thread.is_alive()
+    assert judged.judge.note == note
+    weights.write_bytes(whole)
+    judged.judge.promote("one")
+    assert judged.judge.note == ""
+    looked_at(judged, tree)
+    assert len(judged.store.judge_scores(tree, "one")) == 6
+
+
+@pytest.mark.parametrize("others", [1, 8])
+def test_a_reply_that_is_too_long_is_told_and_the_others_are_scored(judged: Studio, others: int) -> None:
+    tree = branchy(judged, others)
+    root = next(r["id"] for r in judged.store.outline(tree) if r["parent_id"] is None)
+    long = judged.store.add_node(tree, root, "assistant", [Part("text", "x" * 5000)])
+    looked_at(judged, tree)
+    assert len(judged.store.judge_scores(tree, "one")) == others + 1
+    assert long not in judged.store.judge_scores(tree, "one")
+    assert "is longer than the 1536 that this judge reads" in judged.judge.note
+
+
+def test_no_such_judge_cannot_be_chosen(judged: Studio) -> None:
+    with pytest.raises(StudioError, match="There is no judge 'nobody'"):
+        judged.judge.promote("nobody")
+    shutil.rmtree(judged.store.home / "judges" / "two")
+    with pytest.raises(StudioError, match="There is no judge 'two'"):
+        judged.judge.promote("two")
+    assert judged.judge.name == "one"
+
+
+def test_closing_ends_the_thread(judged: Studio) -> None:
+    looked_at(judged, branchy(judged))
+    assert [t for t in threading.enumerate() if t.name == "live-judge"]
+    judged.judge.close()
+    assert not [t for t in threading.enumerate() if t.name == "live-judge"]
+    judged.judge.look(branchy(judged))
+    assert not [t for t in threading.enumerate() if t.name == "live-judge"]
+
+
+LOOK = """
+import sys
+from pathlib import Path
+from studio import judgescreen, views
+from studio.actions import Studio
+from studio.config import load
+studio = Studio.open(load(Path(sys.argv[1])))
+view = views.opened(studio, sys.argv[2])
+assert len(view["shared"]) == 4
+judgescreen.state(studio)
+studio.close()
+print(sorted({"torch", "transformers", "peft", "safetensors"} & set(sys.modules)))
+"""
+
+
+def test_nothing_heavy_is_loaded_while_no_judge_is_live(judged: Studio) -> None:
+    tree = branchy(judged)
+    judged.judge.promote(None)
+    done = subprocess.run([sys.executable, "-c", LOOK, str(judged.store.home), tree], capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
