@@ -101,7 +101,7 @@ class Forests(Dataset[Batch]):
                 row = self.rows[label.dimension]
                 if isinstance(label, Score):
                     known = dimensions().get(label.dimension)
-                    scores.append((ends_at[0], row, label.value - (known.values[0] if known else 0)))
+                    scores.append((ends_at[0], row, known.values.index(label.value) if known else label.value))
                 else:
                     pairs.append((ends_at[0], ends_at[1], row, OUTCOMES[label.outcome]))
                     margins.append(-1.0 if label.margin is None else label.margin / 3)
@@ -126,7 +126,8 @@ class Forests(Dataset[Batch]):
 
     def _check(self, example: Example, label: Score | Comparison) -> None:
         if label.dimension not in self.rows:
-            raise JudgeError(f"The judge has no dimension {label.dimension!r}. It has {', '.join(self.rows)}.")
+            raise JudgeError(f"The judge has no dimension {label.dimension!r}. It has {', '.join(self.rows)}. "
+                             "If it is an own one of somebody else, take over their rubric.json.")  # fmt: skip
         if isinstance(label, Score) and label.dimension in dimensions():
             check(label.dimension, label.value)
         for node in _nodes(label):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from judge import backbones
-from judge.model import JudgeModel, LoraSettings
+from judge.model import JudgeModel, LoraSettings, scales_of
 from judge.rubric import JudgeError
 
 TENSORS, CARD = "judge.safetensors", "card.json"
@@ -113,7 +113,9 @@ def load_judge(folder: Path, cache: Path, device: str | None = None) -> tuple[Ju
         )
     lora = card["model"]["lora"]
     targets = lora["targets"] if isinstance(lora["targets"], str) else tuple(lora["targets"])
-    model = JudgeModel(backbone, LoraSettings(**{**lora, "targets": targets}), card["model"]["copies"])
+    model = JudgeModel(
+        backbone, LoraSettings(**{**lora, "targets": targets}), card["model"]["copies"], scales=scales_of(card["model"])
+    )
     load_into(model, folder / TENSORS)
     return model.eval().requires_grad_(False), card
 

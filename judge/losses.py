@@ -53,9 +53,14 @@ def ordinal_loss(score: torch.Tensor, level: torch.Tensor, thresholds: torch.Ten
     return -(likelihood + torch.where(bottom | top, 0.0, torch.log(-torch.expm1(-gap))))
 
 
-def expected_score(score: torch.Tensor, thresholds: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
-    """What score a person would give on average: lowest + sum of P(y > k). ``score`` (...,), ``thresholds`` (..., K - 1)."""
-    return lowest + torch.sigmoid(score[..., None] - thresholds).sum(-1)
+def expected_score(
+    score: torch.Tensor, thresholds: torch.Tensor, lowest: torch.Tensor, widths: torch.Tensor | float = 1.0
+) -> torch.Tensor:
+    """What score a person would give on average: lowest + sum of P(y > k) times how far the next level is above k.
+
+    ``score`` (...,), ``thresholds`` and ``widths`` (..., K - 1).
+    """
+    return lowest + (torch.sigmoid(score[..., None] - thresholds) * widths).sum(-1)
 
 
 def preference(difference: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,16 @@ def measure(
     groups: Groups | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[list[PairResult], list[ScoreResult]]:
-    """Score every labelled reply once and set it beside what people said. Raises JudgeError as ``Scorer.tree``."""
+    """Score every labelled reply once and set it beside what people said, on the dimensions that this judge has.
+
+    Raises JudgeError as ``Scorer.tree``.
+    """
     margins = dict(zip(scorer.model.head.rows, scorer.model.head.tie_margins().tolist(), strict=True))
     pairs: list[PairResult] = []
     scores: list[ScoreResult] = []
     for i, e in enumerate(examples):
+        e = replace(e, scores=[s for s in e.scores if s.dimension in margins],
+                    comparisons=[c for c in e.comparisons if c.dimension in margins])  # fmt: skip
         wanted = {s.node for s in e.scores} | {n for c in e.comparisons for n in (c.left, c.right)}
         found = scorer.tree(e, sorted(wanted))
         pairs += [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,10 +15,12 @@ from judge.attention import Gather, Layout
 from judge.backbones import Backbone
 from judge.losses import expected_score
 from judge.packing import Forest
-from judge.rubric import JudgeError, dimensions
+from judge.rubric import OVERALL, JudgeError, dimensions, the_nine
 
-ROWS = (*dimensions(), "overall")  # the dimensions that a head scores, in order
-LEVELS = 5  # the longest scale: G5 has -1..3
+Scales = Mapping[str, Sequence[int]]  # row of a head -> the levels of its scale, lowest first
+NINE: Scales = {**{code: d.values for code, d in the_nine().items()}, OVERALL: (0, 1, 2, 3)}
+ROWS = tuple(NINE)  # the dimensions that every head scores, in order; own ones come after them
+LEVELS = 5  # thresholds are kept for at least this many, the longest of the nine (G5 has -1..3): a longer own scale makes it more
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,24 @@ class ScoreHead(nn.Module):
     sure it is. Thresholds turn the scalar into scores 0-3, tie margins say how close is a tie.
     """
 
-    def __init__(self, hidden_size: int, n_copies: int = 8, rows: Sequence[str] = ROWS) -> None:
+    def __init__(self, hidden_size: int, n_copies: int = 8, scales: Scales = NINE) -> None:
         super().__init__()
-        self.rows = tuple(rows)
+        rows = self.rows = tuple(scales)
+        self.scales = {row: tuple(values) for row, values in scales.items()}
+        self.levels = max(LEVELS, *(len(values) for values in self.scales.values()))
         self.weight = nn.Parameter(torch.randn(1 + n_copies, len(rows), hidden_size) * hidden_size**-0.5)
         self.first = nn.Parameter(torch.full((len(rows),), -1.5))
-        self.steps = nn.Parameter(torch.full((len(rows), LEVELS - 2), 0.5413))  # softplus of it is 1
+        self.steps = nn.Parameter(torch.full((len(rows), self.levels - 2), 0.5413))  # softplus of it is 1
         self.tie = nn.Parameter(torch.full((len(rows),), -2.0))
-        values = [dimensions()[r].values if r in dimensions() else (0, 1, 2, 3) for r in self.rows]
+        values = list(self.scales.values())
+        # how far apart neighbouring levels are: 1 on the nine; what is beyond a scale counts nothing
+        widths = [[b - a for a, b in pairwise(v)] + [0] * (self.levels - len(v)) for v in values]
         self.register_buffer("lowest", torch.tensor([float(v[0]) for v in values]), persistent=False)
         self.register_buffer("n_levels", torch.tensor([len(v) for v in values]), persistent=False)
+        self.register_buffer("widths", torch.tensor(widths, dtype=torch.float), persistent=False)
         self.lowest: torch.Tensor
         self.n_levels: torch.Tensor
+        self.widths: torch.Tensor
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scalars (n, 1 + copies, rows) of hidden states (n, h). The copies do not teach the backbone."""
@@ -60,7 +69,7 @@ class ScoreHead(nn.Module):
     def thresholds(self) -> torch.Tensor:
         """Ascending thresholds (rows, levels - 1); inf beyond a row's own scale."""
         steps = torch.cat([self.first[:, None], F.softplus(self.steps)], dim=1).cumsum(1)
-        beyond = torch.arange(LEVELS - 1, device=steps.device) >= self.n_levels[:, None] - 1
+        beyond = torch.arange(steps.shape[1], device=steps.device) >= self.n_levels[:, None] - 1
         return steps.masked_fill(beyond, float("inf"))
 
     def tie_margins(self) -> torch.Tensor:
@@ -69,20 +78,21 @@ class ScoreHead(nn.Module):
 
     def expected(self, scalars: torch.Tensor) -> torch.Tensor:
         """Expected scores on each row's own scale, of the shape of ``scalars`` (..., rows)."""
-        return expected_score(scalars, self.thresholds(), self.lowest)
+        return expected_score(scalars, self.thresholds(), self.lowest, self.widths)
 
 
 class JudgeModel(nn.Module):
     """Backbone, LoRA and head. ``forward`` scores every reply of a forest in one pass."""
 
-    def __init__(self, backbone: Backbone, lora: LoraSettings | None = None, n_copies: int = 8, seed: int = 0) -> None:
+    def __init__(self, backbone: Backbone, lora: LoraSettings | None = None, n_copies: int = 8, seed: int = 0,
+                 scales: Scales = NINE) -> None:  # fmt: skip
         """Raises JudgeError when no layer of the backbone matches the targets."""
         super().__init__()
         self.encoder, self.base_card = backbone.encoder, backbone.card
         self.lora = lora or LoraSettings()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.head = ScoreHead(backbone.hidden_size, n_copies).to(_device(backbone.model))
+            self.head = ScoreHead(backbone.hidden_size, n_copies, scales).to(_device(backbone.model))
             self.backbone = with_lora(backbone.model, self.lora) if self.lora.rank else backbone.model
 
     @property
@@ -143,7 +153,7 @@ class JudgeModel(nn.Module):
         """Back to before the first step of training: LoRA that changes nothing, the head's first weights for ``seed``."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
-            first = ScoreHead(self.head.weight.shape[2], self.head.weight.shape[0] - 1, self.head.rows)
+            first = ScoreHead(self.head.weight.shape[2], self.head.weight.shape[0] - 1, self.head.scales)
             self.head.load_state_dict(first.state_dict())
             for name, p in self.backbone.named_parameters():
                 if "lora_B" in name:
@@ -152,7 +162,19 @@ class JudgeModel(nn.Module):
     @property
     def settings(self) -> dict[str, Any]:
         """What is needed to build the same network again."""
-        return {"lora": asdict(self.lora), "copies": self.head.weight.shape[0] - 1, "rows": list(self.head.rows)}
+        return {"lora": asdict(self.lora), "copies": self.head.weight.shape[0] - 1, "rows": list(self.head.rows),
+                "scales": {row: list(values) for row, values in self.head.scales.items()}}  # fmt: skip
+
+
+def scales_now() -> Scales:
+    """The rows of a judge that begins to learn now: the nine and overall, then own dimensions."""
+    return {**NINE, **{code: d.values for code, d in dimensions().items() if code not in NINE}}
+
+
+def scales_of(settings: Mapping[str, Any]) -> Scales:
+    """The rows of a saved judge by ``JudgeModel.settings``, whatever the rubric has now; the first judges kept no scales."""
+    kept = settings.get("scales", {})
+    return {row: kept.get(row) or NINE[row] for row in settings.get("rows", ROWS)}
 
 
 def with_lora(model: nn.Module, lora: LoraSettings) -> nn.Module:

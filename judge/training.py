@@ -23,7 +23,7 @@ import transformers
 from judge import backbones, files
 from judge.batches import Forests, collate
 from judge.examples import Example, Level, Split, data_card, data_hash, split, with_derived
-from judge.model import JudgeModel, LoraSettings
+from judge.model import JudgeModel, LoraSettings, scales_now
 from judge.rubric import JudgeError
 from judge.trainer import COMPLETE, JudgeTrainer, Progress, Reporter
 
@@ -98,7 +98,7 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
         progress({"stage": "loading the backbone"})
         backbone = backbones.load(settings.base, cache)
         room = min(settings.max_path, backbone.max_positions)
-        model = JudgeModel(backbone, settings.lora, settings.copies, settings.seed)
+        model = JudgeModel(backbone, settings.lora, settings.copies, settings.seed, scales_now())
         if settings.checkpointing:
             backbone.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
             backbone.model.enable_input_require_grads()  # type: ignore[operator]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import StudioError, __version__
-from studio.config import home_folder, load
+from studio.config import home_folder, load, load_rubric
 
 COMMANDS = ("serve", "import", "export", "train", "score", "doctor")
 Answer = dict[str, Any]
@@ -200,6 +200,7 @@ def _train(args: argparse.Namespace) -> tuple[Answer | None, int]:
     from studio.media import Media
     from studio.store import Store
 
+    load_rubric(home_folder(args.home))
     store = Store(home_folder(args.home))
     with closing(store), closing(Bar({})) as bar, teaching.judging():
         from judge.model import LoraSettings
@@ -230,6 +231,7 @@ def _score(args: argparse.Namespace) -> tuple[Answer, int]:
     from studio.media import Media
     from studio.store import Store
 
+    load_rubric(home_folder(args.home))
     store = Store(home_folder(args.home))
     with closing(store), closing(Bar({})) as bar:
         trees = [args.tree] if args.tree else store.tree_ids()

@@ -18,6 +18,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from backends.base import ModelSpec
+from judge import rubric
 from studio import StudioError
 
 ECHO = ModelSpec("Echo (no model)", "echo")
@@ -48,6 +49,14 @@ def home_folder(flag: str | Path | None = None) -> Path:
         flag or os.environ.get("INTERMT_STUDIO_HOME") or platformdirs.user_data_dir("intermt-studio", appauthor=False)
     )
     return Path(chosen).expanduser().absolute()
+
+
+def load_rubric(home: Path) -> None:
+    """Put the own dimensions of ``HOME/rubric.json`` beside the nine. Raises StudioError naming what is wrong in it."""
+    try:
+        rubric.load_own(home / rubric.OWN_FILE)
+    except rubric.JudgeError as error:
+        raise StudioError(str(error)) from error
 
 
 def load(home: Path, **flags: Any) -> Config:

@@ -7,7 +7,7 @@ from typing import Any
 
 from backends import Options, Pool
 from studio import StudioError
-from studio.config import Config
+from studio.config import Config, load_rubric
 from studio.live import Live
 from studio.livejudge import LiveJudge
 from studio.media import Media
@@ -31,7 +31,8 @@ class Studio:
 
     @classmethod
     def open(cls, config: Config) -> Studio:
-        """Open the home folder. Raises StudioError when it cannot be used."""
+        """Open the home folder and its own dimensions. Raises StudioError when they cannot be used."""
+        load_rubric(config.home)
         store = Store(config.home)
         pool = Pool()
         media, live = Media(config.home), Live(store, pool)
