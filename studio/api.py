@@ -12,7 +12,7 @@ from typing import Any
 
 from backends import BackendError, Options
 from studio import StudioError, actions, annotating, judgescreen, views
-from studio.actions import Ask, Studio, Undo
+from studio.actions import Ask, Studio, Undo, marking
 
 Call = Callable[[Studio, dict[str, Any]], dict[str, Any]]
 
@@ -25,7 +25,7 @@ def handle(studio: Studio, name: str, data: dict[str, Any]) -> dict[str, Any]:
         return CALLS[name](studio, data)
     except (StudioError, BackendError) as error:
         return {"error": str(error)}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         # the shape of a request is the browser's word: a wrong one must not look like a crash
         return {"error": f"The page sent {name!r:.40} without what it needs ({error!r:.80}). Reload the page."}
 
@@ -49,6 +49,11 @@ def _undoable(undo: Undo | None) -> dict[str, Any]:
     return {"undo": asdict(undo)} if undo else {}
 
 
+def _quiet(undo: Undo | None) -> dict[str, Any]:
+    """For what saves itself while somebody types: the page keeps the undo, and says nothing."""
+    return {"takes_back": asdict(undo) if undo else None}
+
+
 def _open(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     return views.opened(studio, data.get("tree"), data.get("node"), [str(lane) for lane in data.get("lanes") or ()])
 
@@ -61,8 +66,14 @@ def _rate(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _say(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
-    actions.say(studio, data["node"], data["level"], data["kind"], data["text"])
-    return {"saved": True}
+    undo = marking.say(
+        studio, data["node"], data["level"], data["kind"], data["text"], data.get("dimension"), data.get("span")
+    )
+    return _quiet(undo) | views.said(studio, data["node"])
+
+
+def _step(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    return {"saved": True} | _quiet(marking.step(studio, data["leaf"], data["node"], data["reason"]))
 
 
 def _star(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +132,7 @@ CALLS: dict[str, Call] = {
     "inspect": lambda studio, data: views.inspected(studio, data["node"]),
     "rate": _rate,
     "say": _say,
+    "step": _step,
     "star": _star,
     "prune": lambda studio, data: _undoable(actions.prune(studio, data["node"])),
     "restore": lambda studio, data: _undoable(actions.restore(studio, data["node"])),

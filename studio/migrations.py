@@ -144,3 +144,12 @@ def m004_queues(db: Database) -> None:
     )
     db.execute("CREATE INDEX queue_next ON queue_items(queue_id, state, ordinal)")
     db.execute("CREATE INDEX queue_latest ON queue_items(queue_id, done_at)")
+
+
+@migrations()
+def m005_places(db: Database) -> None:
+    """Where in a reply feedback points (JSON as in ``studio/actions/spans.py``; none: all of it), and why a step is crucial."""
+    db.execute("ALTER TABLE feedback ADD COLUMN span TEXT")
+    db.execute("ALTER TABLE crucial_steps ADD COLUMN reason TEXT")
+    db.execute("CREATE INDEX crucial_leaf ON crucial_steps(leaf_id)")
+    db.execute("CREATE INDEX crucial_node ON crucial_steps(node_id)")

@@ -6,11 +6,12 @@ Reads the store, writes nothing. All text that reaches a page as HTML has been t
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from studio import StudioError, markdown
-from studio.actions import Studio, sent
+from studio.actions import Studio, sent, spans
 from studio.live import Growing
 from studio.tree import Node, Part
 
@@ -67,6 +68,7 @@ def _view(studio: Studio, paths: list[list[Node]], focus: str) -> dict[str, Any]
     for path in paths:
         for i, n in enumerate(path):
             cards[n.id] |= {"turn": i // 2 + 1, "end": n.id in ends, "hidden": any(a.pruned_at for a in path[: i + 1])}
+    _steps(studio, paths, cards)
     return {
         "tree": paths[0][0].tree_id,
         "title": studio.store.title(paths[0][0].tree_id),
@@ -85,7 +87,7 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
     who = studio.config.annotator
     siblings = studio.store.siblings(nodes)
     scores, others = studio.store.scores(ids, who), studio.store.others(ids, who)
-    feedback = studio.store.feedback(ids, who)
+    words = studio.store.words(ids, who)
     images = studio.store.images([p.image_sha256 for n in nodes for p in n.parts if p.image_sha256])
     judged = judge_scores(studio, nodes[0].tree_id) if nodes else {}
     return [
@@ -96,10 +98,53 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
             "tokens": n.completion_tokens, "prompt_tokens": n.prompt_tokens, "first_token_ms": n.first_token_ms,
             "latency_ms": n.latency_ms, "created_at": n.created_at, "scores": scores.get(n.id, {}),
             "others": others.get(n.id, []), "judge": judged.get(n.id),
-            "feedback": {f"{level}-{kind}": text for (level, kind), text in feedback.get(n.id, {}).items()},
+            **_words(n, words.get(n.id, []), images),
         }
         for n in nodes
     ]  # fmt: skip
+
+
+def said(studio: Studio, node_id: str) -> dict[str, Any]:
+    """What the person has said in words of one reply: ``feedback`` on all of it, ``notes`` on places in it."""
+    node = studio.store.node(node_id)
+    images = studio.store.images([p.image_sha256 for p in node.images if p.image_sha256])
+    return _words(node, studio.store.words([node_id], studio.config.annotator).get(node_id, []), images)
+
+
+def _words(node: Node, rows: list[dict[str, Any]], images: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    sizes = {sha256: (r["width"], r["height"]) for sha256, r in images.items()}
+    own = {p.image_sha256: sizes[p.image_sha256] for p in node.images if p.image_sha256 and p.image_sha256 in sizes}
+    shown = ("id", "level", "kind", "dimension", "text", "annotator", "round", "created_at")
+    return {
+        "feedback": {
+            "-".join(filter(None, (r["level"], r["kind"], r["dimension"]))): r["text"]
+            for r in rows
+            if r["span"] is None
+        },
+        "notes": [{k: r[k] for k in shown} | {"span": spans.parsed(node, r["span"], own)} for r in rows if r["span"]],
+    }
+
+
+def _steps(studio: Studio, paths: list[list[Node]], cards: dict[str, dict[str, Any]]) -> None:
+    """Give every reply its ``leaf``, the dialogue that a mark on it belongs to, and its ``steps``: number, reason, lane.
+
+    A reply that lanes share has no leaf of its own. A step of a dialogue that went on since is ``earlier``, without a number.
+    """
+    replies = [[n.id for n in path if n.role == "assistant"] for path in paths]
+    known = studio.store.steps({i for ids in replies for i in ids}, studio.config.annotator)
+    for lane, ids in enumerate(replies):
+        for i in ids:
+            alone = all(other == ids or i not in other for other in replies)
+            cards[i] |= {"leaf": ids[-1] if alone else None}
+            here = {leaf: marked[i] for leaf, marked in known.items() if leaf in ids and i in marked}
+            steps = cards[i].setdefault("steps", [])
+            if now := here.pop(ids[-1], None):
+                number = 1 + sum(other in known[ids[-1]] for other in ids[: ids.index(i)])
+                steps.append(now | {"number": number, "lane": lane, "earlier": False})
+            elif here:
+                steps.append(
+                    max(here.values(), key=lambda s: s["created_at"]) | {"number": None, "lane": lane, "earlier": True}
+                )
 
 
 def parts(studio: Studio, node: Node) -> list[dict[str, Any]]:
@@ -110,11 +155,11 @@ def parts(studio: Studio, node: Node) -> list[dict[str, Any]]:
 
 def _part(studio: Studio, part: Part, images: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if part.kind == "text":
-        return {"kind": "text", "html": render(part.text)}
+        return {"kind": "text", "html": render(part.text), "length": len(part.text)}
     row = images.get(part.image_sha256 or "")
     shown = {"kind": "image", "caption": part.caption, "missing": row is None, "reference": part.text}
     if row:
-        shown |= {"url": f"/media/{row['sha256']}", "thumb": f"/thumb/{row['sha256']}", "width": row["width"],
+        shown |= {"image": row["sha256"], "url": f"/media/{row['sha256']}", "thumb": f"/thumb/{row['sha256']}", "width": row["width"],
                   "height": row["height"], "origin": row["origin"]}  # fmt: skip
     return shown
 
@@ -179,5 +224,33 @@ def inspected(studio: Studio, node_id: str) -> dict[str, Any]:
         "facts": [[k, v] for k, v in facts.items() if v not in (None, "")],
         "sent": sent(studio, node_id),
         "images": list(studio.store.images(hashes).values()),
-        "history": studio.store.history(node_id),
+        "history": [_told(row) for row in studio.store.history(node_id)],
     }
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the history in words: what was judged and of what, by whom and in which round."""
+    what, value = row["what"], row["value"]
+    other = f" “{' '.join((row['other'] or 'a reply without text').split())}”"
+    if row["made"] == "feedback":
+        what += (
+            f" of {row['dimension']}" if row["dimension"] else " of the dialogue" if row["level"] == "global" else ""
+        )
+        value = f"{_place(row['span'])}{value}"
+    elif row["made"] == "comparison":
+        what, value = f"{what} compared", value + other
+    elif row["made"] == "step":
+        what, value = "crucial step", (value or "marked") + f" (of the dialogue that ends with{other})"
+    return row | {"what": what, "value": value, "annotator": f"{row['annotator']}, round {row['round']}"}
+
+
+def _place(span: str | None) -> str:
+    if span is None:
+        return ""
+    try:
+        at = json.loads(span)
+        if "quote" in at:
+            return f"On “{at['quote'][:80]}”: "
+        return f"On {at['w']} × {at['h']} of a picture at {at['x']}, {at['y']}: " if "x" in at else "On a picture: "
+    except (ValueError, TypeError, KeyError):  # an imported row may say anything
+        return "On a place that cannot be read: "

@@ -9,6 +9,23 @@ from typing import Any
 from studio import StudioError
 from studio.store.connection import Connection, new_id, now
 
+START = (
+    "(SELECT substr(text, 1, 60) FROM parts p WHERE p.node_id = {node} AND p.kind = 'text' ORDER BY ordinal LIMIT 1)"
+)
+HISTORY = f"""
+SELECT id, 'score' AS made, dimension AS what, CAST(value AS TEXT) AS value, NULL AS level, dimension, NULL AS span, NULL AS other,
+  annotator, round, created_at, superseded_at FROM scores WHERE node_id = :n
+UNION ALL SELECT id, 'feedback', kind, text, level, dimension, span, NULL,
+  annotator, round, created_at, superseded_at FROM feedback WHERE node_id = :n
+UNION ALL SELECT id, 'comparison', dimension,
+  CASE WHEN outcome = 'tie' THEN 'as good as' WHEN (outcome = 'left') = (left_node = :n) THEN 'better than' ELSE 'worse than' END,
+  level, dimension, NULL, {START.format(node="CASE left_node WHEN :n THEN right_node ELSE left_node END")},
+  annotator, round, created_at, superseded_at FROM comparisons WHERE left_node = :n OR right_node = :n
+UNION ALL SELECT created_at, 'step', 'crucial step', coalesce(reason, ''), 'global', NULL, NULL, {START.format(node="leaf_id")},
+  annotator, round, created_at, superseded_at FROM crucial_steps WHERE node_id = :n
+ORDER BY created_at DESC, id DESC
+"""
+
 
 class Judgements(Connection):
     """A score, comparison or feedback that is current has no ``superseded_at``."""
@@ -36,20 +53,22 @@ class Judgements(Connection):
             )
             return row_id
 
-    def say(self, node_id: str, level: str, kind: str, text: str, annotator: str,
-            dimension: str | None = None, round: int = 1) -> None:  # fmt: skip
-        """Make ``text`` the current feedback of its kind (empty: none); durable when this returns."""
-        key = [node_id, level, kind, dimension, annotator, round]
-        where = "node_id = ? AND level = ? AND kind = ? AND dimension IS ? AND annotator = ? AND round = ? AND superseded_at IS NULL"
+    def say(self, node_id: str, level: str, kind: str, text: str, annotator: str, dimension: str | None = None,
+            round: int = 1, span: str | None = None) -> None:  # fmt: skip
+        """Make ``text`` the current feedback of its kind, dimension and place (empty: none); durable when this returns.
+
+        ``span``: the place as canonical JSON (``studio.actions.spans``); None: about all of the reply or dialogue.
+        """
+        names = ("node_id", "level", "kind", "dimension", "annotator", "round", "span")
+        row = dict(zip(names, (node_id, level, kind, dimension, annotator, round, span), strict=True))
+        where = " AND ".join(f"{name} IS :{name}" for name in names) + " AND superseded_at IS NULL"
         text, at = text.strip(), now()
         with self.write() as db:
-            old = db.execute(f"SELECT id, text FROM feedback WHERE {where}", key).fetchone()
+            old = db.execute(f"SELECT text FROM feedback WHERE {where} ORDER BY id DESC", row).fetchone()
             if (old["text"] if old else "") == text:
                 return
-            if old:
-                db.execute("UPDATE feedback SET superseded_at = ? WHERE id = ?", [at, old["id"]])
+            db.execute(f"UPDATE feedback SET superseded_at = :at WHERE {where}", row | {"at": at})
             if text:
-                row = dict(zip(("node_id", "level", "kind", "dimension", "annotator", "round"), key, strict=True))
                 db["feedback"].insert(row | {"id": new_id(), "text": text, "created_at": at})  # type: ignore[union-attr]
 
     def compare(self, level: str, dimension: str, left: str, right: str, outcome: str, annotator: str,
@@ -94,28 +113,35 @@ class Judgements(Connection):
             found.setdefault(r["node_id"], {})[r["dimension"]] = r["value"]
         return found
 
+    def words(self, node_ids: Iterable[str], annotator: str, round: int = 1) -> dict[str, list[dict[str, Any]]]:
+        """Every current feedback by one annotator, oldest first, by node: rows of ``feedback``. Nodes without are absent."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for r in self.rows(
+            "SELECT * FROM current_feedback WHERE annotator = ? AND round = ? "
+            "AND node_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+            [annotator, round, json.dumps(list(node_ids))],
+        ):
+            found.setdefault(r["node_id"], []).append(r)
+        return found
+
     def feedback(
         self, node_ids: Iterable[str], annotator: str, round: int = 1
     ) -> dict[str, dict[tuple[str, str], str]]:
-        """Current feedback by one annotator: node id -> (level, kind) -> text."""
+        """Current feedback on whole replies and dialogues by one annotator: node id -> (level, kind) -> text."""
         found: dict[str, dict[tuple[str, str], str]] = {}
-        for r in self.rows(
-            "SELECT node_id, level, kind, text FROM current_feedback WHERE annotator = ? AND round = ? AND dimension IS NULL "
-            "AND node_id IN (SELECT value FROM json_each(?))",
-            [annotator, round, json.dumps(list(node_ids))],
-        ):
-            found.setdefault(r["node_id"], {})[(r["level"], r["kind"])] = r["text"]
+        for node, rows in self.words(node_ids, annotator, round).items():
+            for r in rows:
+                if r["dimension"] is None and r["span"] is None:
+                    found.setdefault(node, {})[(r["level"], r["kind"])] = r["text"]
         return found
 
     def history(self, node_id: str) -> list[dict[str, Any]]:
-        """Every judgement ever made of a node, newest first: id, what, value, annotator, round, created_at, superseded_at."""
-        return self.rows(
-            "SELECT id, dimension AS what, CAST(value AS TEXT) AS value, annotator, round, created_at, superseded_at "
-            "FROM scores WHERE node_id = :n "
-            "UNION ALL SELECT id, kind, text, annotator, round, created_at, superseded_at FROM feedback WHERE node_id = :n "
-            "ORDER BY id DESC",
-            {"n": node_id},
-        )
+        """Every judgement ever made of a node, newest first.
+
+        Rows of id, made (score, feedback, comparison, step), what (the dimension or the kind), value, level, dimension, span,
+        other (the start of the reply compared with, or of the dialogue's last one), annotator, round, created_at, superseded_at.
+        """
+        return self.rows(HISTORY, {"n": node_id})
 
     def others(self, node_ids: Iterable[str], annotator: str) -> dict[str, list[dict[str, Any]]]:
         """Current scores by everyone else, by node: rows of dimension, value, annotator (imported ratings, say)."""
