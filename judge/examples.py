@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import random
+import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ Set = Literal["train", "validation", "test"]
 PARTS: tuple[Set, ...] = ("train", "validation", "test")
 OVERALL = "overall"
 ENOUGH = 50  # labels of a dimension below which a judge's numbers about it mean little
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a judge: it is a folder's
 LINES = "studio.jsonl"  # the name inside a studio file
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,11 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from judge import backbones
+from judge.examples import NAME
 from judge.model import JudgeModel, LoraSettings, scales_of
 from judge.rubric import JudgeError
 
 TENSORS, CARD = "judge.safetensors", "card.json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def check_name(name: str) -> str:

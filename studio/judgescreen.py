@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 from pathlib import Path
 from typing import Any
 
-from judge.examples import data_card, split, with_derived
+from judge.examples import NAME, data_card, split, with_derived
 from studio import StudioError, jobs, teaching
 from studio.actions import Studio, Undo
 
@@ -23,7 +22,6 @@ FINDS = {
     "apart": "where you and the judge differ most",
 }
 TRASH = ".removed"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as judge.files has it, which needs torch
 _cards: dict[tuple[str, int], dict[str, Any]] = {}
 
 

@@ -13,7 +13,9 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: the judge's tests did not run (make test installs it)")
 
 from judge.scoring import Scorer
-from studio import cli, teaching
+from studio import api, cli, teaching
+from studio.actions import Studio
+from studio.config import Config
 from studio.media import Media
 from studio.store import Store
 from studio.tree import Part
@@ -128,3 +130,17 @@ def test_the_page_of_twenty_lines_is_true(
     said = capsys.readouterr().out
     assert "+-" in said
     assert "'accuracy'" in said
+
+
+def test_a_judge_of_an_imported_file_cannot_name_another_folder(rated: Path) -> None:
+    store = Store(rated)
+    (rated / "media").mkdir(exist_ok=True)
+    for name in ("../media", "a/b", "", ".live"):
+        store.add_judge(name, "x", {}, "", {}, "judges/x")
+    assert store.judges() == []
+    store.close()
+    studio = Studio.open(Config(rated))
+    answer = api.handle(studio, "judge_remove", {"judge": "../media"})
+    assert answer["error"].startswith("There is no judge")
+    assert (rated / "media").is_dir()
+    studio.close()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from judge.examples import NAME
 from studio import StudioError
 from studio.store.connection import Connection, now
 
@@ -23,8 +24,14 @@ class Judges(Connection):
             db["judges"].insert(row, ignore=True)  # type: ignore[union-attr]
 
     def judges(self) -> list[dict[str, Any]]:
-        """Every judge, newest first, with config and metrics as dicts."""
-        rows = [dict(r) for r in self.rows("SELECT * FROM judges ORDER BY created_at DESC, name")]
+        """Every judge, newest first, with config and metrics as dicts. A name that no judge here can have (a file that was
+        imported may hold any) is left out: names are used as folders.
+        """
+        rows = [
+            dict(r)
+            for r in self.rows("SELECT * FROM judges ORDER BY created_at DESC, name")
+            if NAME.fullmatch(r["name"])
+        ]
         return [r | {"config": json.loads(r["config"]), "metrics": json.loads(r["metrics"])} for r in rows]
 
     def save_judge_scores(self, judge: str, scores: Iterable[tuple[str, str, float, float | None]]) -> int:
