@@ -48,21 +48,26 @@
     return form;
   }
 
+  /* Lines in an SVG that stretches; the words stand beside it, where they keep their shape on any screen. */
   function curve(points) {
-    const W = 900, H = 150, x0 = 40, y0 = 12, losses = points.filter(p => p.loss !== undefined), held = points.filter(p => p.eval_loss !== undefined);
+    const W = 900, H = 130, losses = points.filter(p => p.loss !== undefined), held = points.filter(p => p.eval_loss !== undefined);
     if (losses.length < 2) return null;
-    const all = [...losses.map(p => p.loss), ...held.map(p => p.eval_loss)], top = Math.max(...all), low = Math.min(...all), last = points[points.length - 1].step;
-    const at = (step, value) => `${x0 + (W - x0 - 8) * step / last},${y0 + (H - y0 - 22) * (top - value) / (top - low || 1)}`;
+    const all = [...losses.map(p => p.loss), ...held.map(p => p.eval_loss)], top = Math.max(...all), low = Math.min(...all);
+    const first = losses[0], last = losses[losses.length - 1], end = points[points.length - 1].step;
+    const at = (step, value) => `${W * (step - first.step) / (end - first.step || 1)},${4 + (H - 8) * (top - value) / (top - low || 1)}`;
     const make = (name, props, ...children) => { const e = document.createElementNS('http://www.w3.org/2000/svg', name); for (const [k, v] of Object.entries(props)) e.setAttribute(k, v); e.append(...children); return e; };
-    const line = (list, key, stroke, dash) => make('polyline', { points: list.map(p => at(p.step, p[key])).join(' '), fill: 'none', stroke, 'stroke-width': 2, 'stroke-dasharray': dash, 'vector-effect': 'non-scaling-stroke' });
-    return make('svg', { viewBox: `0 0 ${W} ${H}`, role: 'img', preserveAspectRatio: 'none', 'aria-label': `Loss from ${losses[0].loss.toFixed(3)} to ${losses[losses.length - 1].loss.toFixed(3)} in ${last} steps` },
-      line(losses, 'loss', '#0072b2', ''), ...(held.length > 1 ? [line(held, 'eval_loss', '#d55e00', '5 4')] : []),
-      make('text', { x: 0, y: y0 + 8 }, top.toFixed(2)), make('text', { x: 0, y: H - 20 }, low.toFixed(2)), make('text', { x: x0, y: H - 4 }, `loss by step; blue: training, orange dashes: held-out dialogues${held.length ? ` (${held[held.length - 1].eval_loss.toFixed(3)})` : ''}`));
+    const line = (list, key, kind) => make('polyline', { points: list.map(p => at(p.step, p[key])).join(' '), class: kind, 'vector-effect': 'non-scaling-stroke' });
+    const heard = held.length ? ` (${held[held.length - 1].eval_loss.toFixed(3)})` : '';
+    return h('figure.judge-curve', {}, h('span.top', {}, top.toFixed(2)), h('span.low', {}, low.toFixed(2)),
+      make('svg', { viewBox: `0 0 ${W} ${H}`, role: 'img', preserveAspectRatio: 'none', 'aria-label': `Loss from ${first.loss.toFixed(3)} to ${last.loss.toFixed(3)} in ${end} steps` },
+        line(losses, 'loss', 'own'), ...(held.length > 1 ? [line(held, 'eval_loss', 'held')] : [])),
+      h('figcaption', {}, `loss by step; blue: training, orange dashes: held-out dialogues${heard}`));
   }
 
   const states = { running: 'training', done: 'done', stopped: 'stopped', failed: 'failed' };
   function job(j) {
-    const steps = j.step ? `step ${j.step} of ${j.steps}` : j.status === 'running' ? 'getting ready …' : '';
+    const early = j.status === 'done' && j.step < j.steps ? '; it got no better after that' : '';
+    const steps = j.step ? `step ${j.step} of ${j.steps}${early}` : j.status === 'running' ? 'getting ready …' : '';
     return h('section.judge-job', { 'data-job': j.id }, h('header', {}, h('b', {}, j.name), h('span.soft', { role: 'status' }, states[j.status]), h('progress', { max: 1, value: j.progress, ariaLabel: `Progress of ${j.name}` }),
       h('span', {}, steps), h('span.soft', {}, j.status === 'running' ? time(j.eta_s) : ''), j.tokens_per_s ? h('span.soft', {}, `${Math.round(j.tokens_per_s)} tokens/s`) : null,
       j.status === 'running' ? h('button', { onclick: () => act('judge_stop', { job: j.id }) }, 'Stop') : null,
@@ -81,7 +86,7 @@
     if (!now.judges.length) return h('p', {}, 'No judge yet. Train one above; its scores then appear on every reply.');
     return h('div.table', {}, h('table', {}, h('tr', {}, ...['Name', 'Backbone', 'Level', 'Epochs, rank', 'Agrees with you on unseen dialogues', ''].map(t => h('th', {}, t))),
       ...now.judges.map(v => h('tr', { 'data-version': v.name }, h('td', {}, h('b', {}, v.name), v.live ? h('div.live', {}, 'live') : null), h('td', {}, v.base), h('td', {}, v.level), h('td.number', {}, `${v.epochs}, ${v.rank}`), accuracy(v),
-        h('td', {}, h('button', { onclick: () => act('judge_promote', { judge: v.live ? null : v.name }) }, v.live ? 'Switch off' : 'Use live'), ' ', h('button', { onclick: () => act('judge_remove', { judge: v.name }) }, 'Remove'))))));
+        h('td.buttons', {}, h('button', { onclick: () => act('judge_promote', { judge: v.live ? null : v.name }) }, v.live ? 'Switch off' : 'Use live'), ' ', h('button', { onclick: () => act('judge_remove', { judge: v.name }) }, 'Remove'))))));
   }
 
   function options() {

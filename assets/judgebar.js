@@ -84,7 +84,11 @@ window.studioJudge = (() => {
     document.querySelectorAll(`[data-judge="${card.id}"]`).forEach(box => fill(box, card));
     rank();
   });
-  on('rated', refill);
+  on('rated', card => {
+    const shown = studio.card(card.id);  // a refresh may have put another object in its place while the score was on its way
+    if (shown) shown.scores = card.scores;
+    refill();
+  });
   on('view', () => queueMicrotask(rank));
   return { block, paint, find, refill, blind, colour, name, codes: [...local, ...global] };
 })();

@@ -1,0 +1,262 @@
+"""The judge in a real browser: is there enough, train and watch, stop and go on, live scores, blind, by keyboard, narrow."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+torch = pytest.importorskip(
+    "torch", reason="torch is not installed: the judge's tests did not run (make test installs it)"
+)
+
+from studio import jobs  # noqa: E402
+from studio.tree import Part  # noqa: E402
+from tests import teach, tiny  # noqa: E402
+from tests.browser.test_explore import choose, finished, send  # noqa: E402
+from tests.conftest import SLOW, Served, plant, wait  # noqa: E402
+
+pytestmark = pytest.mark.browser
+PICTURES = os.environ.get("STUDIO_PICTURES")  # a folder: keep screenshots for somebody's own eyes
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(autouse=True)
+def few_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    for process in list(jobs.STARTED.values()):
+        process.kill()
+        process.wait()
+    jobs.STARTED.clear()
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a picture of the page, light and dark, where somebody asked for it."""
+    if not PICTURES:
+        return
+    for scheme in ("light", "dark"):
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "dark")
+        page.wait_for_timeout(500)
+        page.screenshot(path=Path(PICTURES) / f"{name}-{scheme}.png")
+    page.evaluate("document.body.classList.remove('dark')")
+
+
+def to(page: Page, tab: str) -> None:
+    page.get_by_role("tab", name=tab, exact=True).click()
+
+
+def judged(served: Served, base: Path, **rows: int) -> None:
+    """A judge with random weights, live; ``rows``: labels it claims to have learned."""
+    teach.untrained(served.studio.store, "one", str(base), rows or {"L4": 60, "overall": 40})
+    served.studio.judge.promote("one")
+
+
+def scored(page: Page, served: Served, node: str) -> str:
+    """Open the tree of a node and wait until the judge has scored it and the page shows it; returns the tree's id."""
+    tree = served.studio.store.node(node).tree_id
+    page.evaluate("id => studio.open({tree: id})", tree)
+    wait(lambda: not served.studio.store.unjudged(tree, "one"), 60, "the scores")
+    page.evaluate("id => studio.open({tree: id})", tree)
+    return tree
+
+
+def test_an_empty_home_says_what_is_missing(page: Page, served: Served) -> None:
+    to(page, "Judge")
+    expect(page.locator(".judge-data")).to_contain_text("Nothing is rated yet")
+    expect(page.locator(".judge-judges")).to_contain_text("No judge yet")
+    a, b = plant(served.studio, "q", "r")
+    served.studio.store.rate(b, "L1", 2, "ann")
+    expect(page.locator(".judge-data")).to_contain_text("L1", timeout=10_000)
+    expect(page.locator(".judge-data")).to_contain_text("below 50")
+    page.locator("#judge-name").fill("mine")
+    page.locator("#judge-rank").fill("1000")
+    page.locator("#judge-start").click()
+    expect(page.locator(".toast.bad")).to_contain_text("The rank is 1000; choose one 0 to 256.")
+    expect(page.locator("#judge-name")).to_have_value("mine")  # what was typed stays
+
+
+def test_train_reload_stop_go_on_use_live_and_remove(page: Page, served: Served, base: Path) -> None:
+    teach.rate(served.studio.store)
+    to(page, "Judge")
+    expect(page.locator(".judge-data")).to_contain_text("28 dialogues to train on")
+    for name, value in (("base", str(base)), ("epochs", "40"), ("rank", "4"), ("name", "first")):
+        page.locator(f"#judge-{name}").fill(value)
+    page.locator("#judge-start").click()
+    job = page.locator(".judge-job")
+    expect(job.get_by_role("status")).to_have_text("training")
+    page.locator("#judge-seed").focus()
+    expect(job).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=120_000)
+    expect(job.locator("svg")).to_have_attribute("aria-label", re.compile(r"Loss from \d"), timeout=20_000)
+    expect(page.locator("#judge-seed")).to_be_focused()  # a new step disturbs nobody who types
+    shoot(page, "judge-training")
+    page.reload()
+    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+    to(page, "Judge")
+    expect(job.get_by_role("status")).to_have_text("training")
+    job.get_by_role("button", name="Stop").click()
+    expect(job.get_by_role("status")).to_have_text("stopped", timeout=60_000)
+    expect(job).to_contain_text(re.compile(r"Stopped after step \d+\."))
+    at = float(job.locator("progress").get_attribute("value") or "0")
+    job.get_by_role("button", name="Go on").click()
+    expect(job.get_by_role("status")).to_have_text("done", timeout=180_000)
+    assert float(job.locator("progress").get_attribute("value") or "0") == 1.0 > at
+    version = page.locator('[data-version="first"]')
+    expect(version.locator("summary")).to_have_text(re.compile(r"[\d.]+ % \(n 8\)"))
+    version.locator("summary").click()
+    expect(version).to_contain_text("95 % interval")
+    expect(version).to_contain_text("coin 50.0 %")
+    shoot(page, "judge-done")
+
+    version.get_by_role("button", name="Use live").click()
+    expect(version.locator(".live")).to_have_text("live")
+    to(page, "Explore")
+    choose(page, SLOW.name)
+    send(
+        page,
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen",
+    )
+    expect(page.locator(".card.growing .judge-bar").first).to_be_visible(timeout=20_000)
+    finished(page)
+    expect(page.locator(".card.assistant .judge-line")).to_contain_text("L4")
+    expect(page.locator(".map-ramp")).to_be_visible()
+    shoot(page, "judge-explore")
+
+    to(page, "Judge")
+    version.get_by_role("button", name="Remove").click()
+    expect(version).to_have_count(0)
+    page.locator(".toast button", has_text="Undo").click()
+    expect(version).to_have_count(1)
+    expect(version.locator(".live")).to_have_count(0)
+
+
+def test_scores_have_words_and_say_what_they_rest_on(page: Page, served: Served, base: Path) -> None:
+    judged(served, base, L4=60, overall=40)
+    _, b = plant(served.studio, "q", "r")
+    scored(page, served, b)
+    bars = page.locator(f'[data-judge="{b}"] .judge-bar')
+    expect(bars).to_have_count(2)
+    words = [bars.nth(i).locator(".hidden-text").inner_text() for i in range(2)]
+    assert re.search(
+        r"Overall: \d\.\d\d of 3, give or take \d\.\d\d; learned from 40 labels, too few to trust", words[0]
+    )
+    assert re.search(r"L4 .+: \d\.\d\d of 3, give or take \d\.\d\d; learned from 60 labels$", words[1])
+    expect(bars.nth(0)).to_have_class(re.compile("few"))
+    value = served.studio.store.judge_scores(served.studio.store.node(b).tree_id, "one")[b]["L4"][0]
+    expect(bars.nth(1).locator(".judge-number")).to_have_text(f"{value:.1f}")
+    expect(page.locator(".map-ramp")).to_be_visible()
+
+
+def test_siblings_side_by_side_are_ranked(page: Page, served: Served, base: Path) -> None:
+    judged(served, base)
+    a, b = plant(served.studio, "q", "short")
+    tree = served.studio.store.node(a).tree_id
+    c = served.studio.store.add_node(tree, a, "assistant", [Part("text", "another one that says more")])
+    scored(page, served, b)
+    page.evaluate("ids => studio.open({lanes: ids})", [b, c])
+    said = served.studio.store.judge_scores(tree, "one")
+    order = sorted((b, c), key=lambda n: -said[n]["overall"][0])
+    for i, node in enumerate((b, c)):
+        expect(page.locator(".lane-head b").nth(i)).to_have_text(f"Lane {i + 1} · judge’s {order.index(node) + 1} of 2")
+    shoot(page, "judge-lanes")
+
+
+def test_blind_hides_all_until_the_four_scores_are_given(page: Page, served: Served, base: Path) -> None:
+    judged(served, base, L4=60, overall=60, G1=60)
+    a, b = plant(served.studio, "q", "short")
+    tree = served.studio.store.node(a).tree_id
+    c = served.studio.store.add_node(tree, a, "assistant", [Part("text", "another one that says more")])
+    scored(page, served, b)
+    to(page, "Judge")
+    page.get_by_label("Blind: hide the judge until I have rated").check()
+    to(page, "Explore")
+    page.evaluate("ids => studio.open({lanes: ids})", [b, c])
+    expect(page.locator(".judge-line")).to_have_text(["The judge waits until you have rated this reply."] * 2)
+    expect(page.locator(".judge-bar")).to_have_count(0)
+    expect(page.locator(".lane-head b")).to_have_text(["Lane 1", "Lane 2"])
+    expect(page.locator(".map-ramp")).to_be_hidden()
+    page.keyboard.press("b")
+    expect(page.locator(".toast").last).to_contain_text("Blind mode hides what the judge likes")
+
+    for i, node in enumerate((b, c)):
+        page.locator(f'[data-id="{node}"] .body').click()
+        for key in "321":
+            page.keyboard.press(key)
+        wait(lambda n=node: len(served.studio.store.scores([n], "ann").get(n, {})) == 3)
+        expect(page.locator(f'[data-judge="{node}"] .judge-bar')).to_have_count(0)
+        page.keyboard.press("0")
+        expect(page.locator(f'[data-judge="{node}"] .judge-bar')).to_have_count(
+            2
+        )  # what it says of the dialogue waits on
+        expect(page.locator(".lane-head b").nth(i)).to_have_text(re.compile("judge’s" if i else "^Lane 1$"))
+    expect(page.locator(".map-ramp")).to_be_visible()
+    page.locator(f'[data-id="{c}"] .body').click()
+    for key in "11111":
+        page.keyboard.press(key)
+    expect(page.locator(f'[data-judge="{c}"] .judge-bar')).to_have_count(3)
+
+
+def test_keys_jump_to_what_the_judge_says(page: Page, served: Served, base: Path) -> None:
+    page.keyboard.press("b")  # nothing is open: nothing happens
+    judged(served, base)
+    a, b, _, d = plant(served.studio, "q", "short", "more?", "a second reply of some words")
+    tree = served.studio.store.node(a).tree_id
+    c = served.studio.store.add_node(tree, a, "assistant", [Part("text", "another one that says more")])
+    page.evaluate("id => studio.open({tree: id})", tree)
+    scored(page, served, b)
+    said = served.studio.store.judge_scores(tree, "one")
+    worth = {n: s["overall"][0] for n, s in said.items()}
+    unsure = {n: sum(spread for _, spread in s.values()) for n, s in said.items()}
+    best, worst = max((c, d), key=worth.__getitem__), min(worth, key=worth.__getitem__)
+    for key, node, words in (("b", best, "the best dialogue"), ("w", worst, "the worst reply"),
+                             ("u", max(unsure, key=unsure.__getitem__), "where the judge is least sure")):  # fmt: skip
+        page.keyboard.press(key)
+        expect(page.locator(".toast").last).to_contain_text(words)
+        expect(page.locator(f'.card.focus[data-id="{node}"]')).to_be_visible()
+    page.keyboard.press("x")
+    expect(page.locator(".toast.bad")).to_contain_text("You have rated nothing here")
+    far = 0 if said[b]["L4"][0] > 1.5 else 3
+    served.studio.store.rate(b, "L4", far, "ann")
+    page.keyboard.press("x")
+    expect(page.locator(".toast").last).to_contain_text("where you and the judge differ most")
+    expect(page.locator(f'.card.focus[data-id="{b}"]')).to_be_visible()
+
+
+def test_a_broken_judge_is_told_on_the_screen(page: Page, served: Served, base: Path) -> None:
+    folder = teach.untrained(served.studio.store, "one", str(base), {"L4": 60})
+    (folder / "judge.safetensors").write_bytes(b"cut short")
+    to(page, "Judge")
+    page.locator('[data-version="one"]').get_by_role("button", name="Use live").click()
+    expect(page.locator(".judge-note")).to_contain_text("Cannot read the weights", timeout=30_000)
+    to(page, "Explore")
+    send(page, "hello")
+    finished(page)
+
+
+def test_on_a_phone(page: Page, served: Served, base: Path) -> None:
+    judged(served, base, **dict.fromkeys(("L1", "L2", "L3", "L4", "G1", "G2", "G3", "G4", "G5", "overall"), 60))
+    teach.rate(served.studio.store, 3)
+    _, b = plant(served.studio, "q", "r")
+    page.set_viewport_size({"width": 390, "height": 844})
+    scored(page, served, b)
+    page.locator(".pane-switch button", has_text="Chat").click()
+    expect(page.locator(".judge-bar")).to_have_count(10)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    shoot(page, "judge-phone-chat")
+    to(page, "Judge")
+    expect(page.locator('[data-version="one"]')).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert (
+        page.evaluate("(() => { const j = document.querySelector('.judge'); return j.scrollWidth - j.clientWidth; })()")
+        <= 0
+    )
+    shoot(page, "judge-phone")
