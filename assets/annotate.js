@@ -3,14 +3,14 @@
 (() => {
   const studio = window.studio;
   const { h, call, on, toast, inLine } = studio;
-  const rubric = window.studioRubric;
+  const rubric = window.studioRubric, verify = window.studioVerify;
   const IDLE_MS = 60000;       // a longer silence is a pause and does not count
   let root = null, now = null, votes = {}, picked = [], dimension = 'overall', cursor = 0, scores = {}, told = null;
   let active = 0, seen = 0, setting = false, moving = false;
   const unsaved = new Set();   // dimensions of this item whose score the server has not taken
 
   const list = level => rubric.dimensions.filter(d => d.level === level);
-  const rated = () => now.item.ends ? [...list('local'), ...list('global')] : list('local');
+  const rated = () => verify.codes(now.item) ? rubric.dimensions.filter(d => verify.codes(now.item).includes(d.code)) : now.item.ends ? [...list('local'), ...list('global')] : list('local');
   const plural = (n, one) => `${n} ${one}${n === 1 ? '' : 's'}`;
   const minutes = s => s === null ? '' : s < 90 ? `${Math.round(s)} s` : `${Math.round(s / 60)} min`;
 
@@ -33,6 +33,7 @@
     scores = state.item?.scores || {};  // what is saved, also after an undo
     if ((other || again) && state.item?.kind === 'rate') cursor = Math.max(0, rated().findIndex(d => !(d.code in scores)));
     draw(other);
+    if (verify.deciding(state.item)) root?.querySelector('.verify-note')?.scrollIntoView({ block: 'nearest' });
   }
 
   /* Keys that come while the next item is on its way belong to no item: they must not judge one that nobody has seen. */
@@ -42,9 +43,10 @@
     inLine(async () => { try { const state = await act(); if (state) take(state); } catch (error) { if (!error.told) throw error; } finally { moving = false; } });
   }
   const finish = () => step(async () => {
-    tick();
-    const item = now.item, seconds = Math.round(active / 100) / 10;
+    const item = now.item, seconds = worked();
     if (unsaved.size) { toast(`${[...unsaved].join(', ')} not saved. Give it again, then go on.`, { bad: true }); return null; }
+    if (item.pass?.stage === 'own') return call('verify_compare', { item: item.id });
+    if (verify.deciding(item)) { toast('Press A to agree or C to correct, or R to return it with a reason.'); return null; }
     if (item.kind === 'rate' && !Object.keys(scores).length) { toast('Rate it first: press 0 to 3, or S to skip it.'); return null; }
     if (item.kind === 'rate') { told = null; return call('annotate_finish', { item: item.id, seconds }); }
     if (!Object.keys(votes).length) { toast('Choose the better one first: press its number, or 0 for a tie.'); return null; }
@@ -53,11 +55,13 @@
     told = { revealed, ranking: votes.overall || Object.values(votes)[0] };
     return call('annotate_finish', { item: item.id, seconds });
   });
+  const worked = () => { tick(); return Math.round(active / 100) / 10; };
   const skip = () => step(() => call('annotate_skip', { item: now.item.id }));
 
   /* ---- rating one reply */
   function score(code, value) {
     const item = now.item.id;
+    if (verify.deciding(now.item)) { toast('You have seen the first scores: yours stay as you gave them.'); scores = now.item.scores; paint(); return; }
     inLine(async () => {
       note('Saving…');
       try {
@@ -82,7 +86,7 @@
   }
 
   function rows() {
-    return h('div.levels', {}, h('div.rate-head', {}, h('b', {}, 'Your scores'), h('span.saved-note', { role: 'status' })),
+    return h('div.levels', {}, verify.panel(now.item, scores, step, worked), h('div.rate-head', {}, h('b', {}, 'Your scores'), h('span.saved-note', { role: 'status' })),
       ...rated().map((d, index) => h('div.level-row', { 'data-code': d.code, role: 'radiogroup', ariaLabel: `${d.code} ${d.name}` },
         h('div.level-name', {}, h('b', {}, d.code), ` ${d.name} `, h('span.soft', {}, d.asks), d.notes.length ? h('span.soft.rules', {}, ` ${d.notes.join(' ')}`) : null),
         h('div.level-values', {}, ...d.values.map(v => h('button', { type: 'button', role: 'radio', 'data-value': v, onclick: () => { cursor = index + 1; score(d.code, scores[d.code] === v ? null : v); } },
@@ -127,10 +131,10 @@
 
   function head() {
     const q = now.queue, share = Math.min(1, q.done / Math.min(q.goal, q.total));
-    return h('div.annotate-head', {}, h('b', {}, now.kinds[q.kind]), h('span.soft', {}, now.rules[q.rule]), h('progress', { max: 1, value: share, ariaLabel: 'Progress to the goal' }),
+    return h('div.annotate-head', {}, h('b', {}, now.kinds[q.kind]), h('span.soft', {}, q.says), h('progress', { max: 1, value: share, ariaLabel: 'Progress to the goal' }),
       h('span.count', {}, `${q.done} of ${Math.min(q.goal, q.total)}`), h('span.soft', {}, q.seconds_each ? `${Math.round(q.seconds_each)} s each, ${minutes(q.seconds_left)} left` : `${plural(q.total, 'item')} in the queue`),
       h('span.grow'), h('button', { onclick: () => { setting = true; draw(); } }, 'Another queue'), now.item && h('button', { onclick: skip, title: 'Comes back at the end (S)' }, 'Skip'),
-      now.item && h('button.primary', { onclick: finish }, 'Save and next ⏎'));
+      now.item && !verify.deciding(now.item) && h('button.primary', { onclick: finish }, now.item.pass?.stage === 'own' ? 'Compare ⏎' : 'Save and next ⏎'));
   }
 
   function reveal() {
@@ -145,17 +149,17 @@
     const start = () => step(async () => { const value = id => root.querySelector(`#queue-${id}`).value; const made = await call('annotate_plan', { kind: value('what'), rule: value('order'), goal: Number(value('goal')) }); setting = false; told = null; return made; });
     return h('div.annotate-setup', {}, h('h2', {}, 'What shall we judge?'), h('p.soft', {}, 'One thing at a time, without the models’ names, by keyboard. You can stop at any moment: every score is saved as it is given.'),
       field('What', now.kinds, now.queue?.kind || 'rate'), field('Order', now.rules, now.queue?.rule || 'unrated'), h('label', {}, h('span', {}, 'Goal for this session'), goal),
-      h('div.editor-row', {}, h('button.primary', { onclick: start, id: 'queue-start' }, 'Start'), now.queue && h('button', { onclick: () => { setting = false; draw(); } }, 'Back to the queue')), guide());
+      h('div.editor-row', {}, h('button.primary', { onclick: start, id: 'queue-start' }, 'Start'), now.queue && h('button', { onclick: () => { setting = false; draw(); } }, 'Back to the queue')), verify.setup(act => step(async () => { const made = await act(); setting = false; told = null; return made; })), guide());
   }
 
-  const guide = () => h('details.guide', {}, h('summary', {}, 'What the levels mean'), ...rubric.dimensions.map(d => h('section', {}, h('h3', {}, `${d.code} ${d.name}`), h('p', {}, d.asks), h('ul', {}, ...d.values.map(v => h('li', {}, h('b', {}, String(v)), ` ${d.levels[v]}`))), d.notes.length ? h('p.soft', {}, d.notes.join(' ')) : null)));
+  const guide = () => h('details.guide', {}, h('summary', {}, 'What the levels mean'), verify.guidelines(), ...rubric.dimensions.map(d => h('section', {}, h('h3', {}, `${d.code} ${d.name}`), h('p', {}, d.asks), h('ul', {}, ...d.values.map(v => h('li', {}, h('b', {}, String(v)), ` ${d.levels[v]}`))), d.notes.length ? h('p.soft', {}, d.notes.join(' ')) : null)));
 
   /* The same item again keeps its place and what was unfolded. */
   function draw(other = false) {
     if (!root || !now) return;
     const top = other ? 0 : root.querySelector('.annotate-item')?.scrollTop || 0, open = !other && root.querySelector('.prefix details')?.open;
     if (!now.queue || setting) { root.replaceChildren(setup()); return; }
-    const body = !now.item ? [h('div.empty', {}, h('h2', {}, 'All done.'), h('p', {}, `${plural(now.queue.done, 'item')} judged. Plan another queue to go on.`))]
+    const body = !now.item ? [h('div.empty', {}, h('h2', {}, 'All done.'), h('p', {}, `${plural(now.queue.done, 'item')} judged. Plan another queue to go on.`), verify.tally(now.queue) ? h('p', {}, verify.tally(now.queue)) : null)]
       : now.item.kind === 'rate' ? [prefix(now.item.prefix), h('div.rate-side', {}, h('div', {}, ...now.item.sides[0].cards.map(message)), rows())] : comparing(now.item);
     root.replaceChildren(head(), h('div.annotate-item', { tabIndex: -1 }, reveal(), ...body));
     if (open) root.querySelector('.prefix details').open = true;
@@ -170,9 +174,10 @@
     if (event.key === '?') { event.preventDefault(); document.querySelector('.corner [aria-label="Keyboard shortcuts"]').click(); return; }
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z' && !event.shiftKey) { event.preventDefault(); told = null; studio.undo().then(load); return; }
     if (event.ctrlKey || event.metaKey || event.repeat || moving || setting || !now?.item) return;
+    if (verify.deciding(now.item) && verify.pressed(event, now.item, step, worked)) { event.preventDefault(); return; }
     const digit = event.key === '-' ? -1 : '0123456789'.indexOf(event.key), rate = now.item.kind === 'rate';
     const act = event.key === 'Enter' && !event.target.closest?.('summary, a, .annotate-head button') ? finish : event.key.toLowerCase() === 's' ? skip
-      : rate && event.key === 'Backspace' && cursor > 0 ? () => { cursor -= 1; score(rated()[cursor].code, null); }
+      : rate && event.key === 'Backspace' && cursor > 0 && !verify.deciding(now.item) ? () => { cursor -= 1; score(rated()[cursor].code, null); }
       : rate && rated()[cursor]?.values.includes(digit) && event.key.length === 1 && (digit >= 0 || event.key === '-') ? () => { const d = rated()[cursor]; cursor += 1; scores[d.code] = digit; score(d.code, digit); paint(); }
       : !rate && digit >= 0 && digit <= now.item.sides.length ? () => pick(digit - 1)
       : !rate && event.key.toLowerCase() === 'd' ? () => { const all = ['overall', ...list(now.item.kind).map(d => d.code)]; choose(all[(all.indexOf(dimension) + 1) % all.length]); } : null;

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 SCRIPTS = ("boot", "studio", "rating", "judgebar", "transcript", "sidebar", "treemap_layout", "treemap", "inspector", "keys",
-           "annotate", "judge")  # fmt: skip
+           "verify", "annotate", "judge")  # fmt: skip
 
 
 class Parts(NamedTuple):

@@ -10,10 +10,11 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import Any
 
 from judge import rubric
-from studio import StudioError, views
+from studio import StudioError, markdown, verification, views
 from studio.actions import Studio, Undo, rate
 from studio.store import Candidate, Item
 from studio.tree import Node
@@ -119,6 +120,9 @@ def state(studio: Studio) -> dict[str, Any]:
     pace = seconds[len(seconds) // 2] if seconds else None
     left = max(0, min(queue["goal"], queue["total"]) - queue["done"])
     told = {k: queue[k] for k in ("id", "kind", "rule", "goal", "total", "done", "round")}
+    told["says"] = (RULES | verification.RULES)[queue["rule"]]
+    if queue["rule"] == "second":
+        told["verdicts"] = studio.store.verdicts(queue["id"])
     next_item = studio.store.next_item(queue["id"])
     return {"queue": told | {"seconds_each": pace, "seconds_left": None if pace is None else pace * left},
             "item": shown(studio, queue, next_item) if next_item else None, **choices}  # fmt: skip
@@ -137,8 +141,9 @@ def shown(studio: Studio, queue: dict[str, Any], item: Item) -> dict[str, Any]:
     scores = {}
     if queue["kind"] == "rate":
         scores = studio.store.scores(item.nodes, studio.config.annotator, queue["round"]).get(item.nodes[0], {})
+    again = {"pass": verification.about(studio, queue, item)} if queue["rule"] in verification.RULES else {}
     return {"id": item.id, "kind": queue["kind"], "prefix": blind(studio, paths[0][:common]), "sides": sides, "scores": scores,
-            "ends": queue["kind"] == "rate" and studio.store.leaf(item.nodes[0]) == item.nodes[0]}  # fmt: skip
+            "ends": queue["kind"] == "rate" and studio.store.leaf(item.nodes[0]) == item.nodes[0], **again}  # fmt: skip
 
 
 def blind(studio: Studio, nodes: Sequence[Node]) -> list[dict[str, Any]]:
@@ -150,14 +155,19 @@ def blind(studio: Studio, nodes: Sequence[Node]) -> list[dict[str, Any]]:
 
 
 def score(studio: Studio, item_id: str, dimension: str, value: int | None) -> dict[str, Any]:
-    """Score the reply of an item. Raises StudioError as ``actions.rate`` does, and for an item that is a comparison."""
+    """Score the reply of an item.
+
+    Raises:
+        StudioError: as ``actions.rate`` does; an item that is a comparison; the first scores have been shown.
+    """
     item = studio.store.queue_item(item_id)
     queue = _queue(studio, item, "rate")
+    if item.revealed:
+        raise StudioError("You have seen the first scores: yours stay as you gave them. Agree, correct or return.")
     undo = rate(studio, item.nodes[0], dimension, value, queue["round"])
-    return {
-        "undo": undo,
-        "scores": studio.store.scores(item.nodes, studio.config.annotator, queue["round"]).get(item.nodes[0], {}),
-    }
+    scores = studio.store.scores(item.nodes, studio.config.annotator, queue["round"]).get(item.nodes[0], {})
+    # an undo of a blind score could come after the first ones were shown, so there is none: it is given anew until then
+    return {"scores": scores} if queue["rule"] == "second" else {"scores": scores, "undo": undo}
 
 
 def vote(
@@ -186,7 +196,7 @@ def vote(
         for a, b in itertools.combinations(nodes, 2):
             outcome = "tie" if place[a] == place[b] else "left" if place[a] < place[b] else "right"
             kept.append(studio.store.compare(queue["kind"], dimension, nodes[a], nodes[b], outcome, studio.config.annotator,
-                                             queue["round"], shown_left=nodes[a], seconds=_clamped(seconds)))  # fmt: skip
+                                             queue["round"], shown_left=nodes[a], seconds=clamped(seconds)))  # fmt: skip
     return {
         "undo": Undo("Compared", "withdraw", {"comparisons": kept, "item": item_id}),
         "revealed": reveal(studio, item),
@@ -207,7 +217,9 @@ def reveal(studio: Studio, item: Item) -> list[dict[str, Any]]:
 def finish(studio: Studio, item_id: str, seconds: float | None) -> dict[str, Any]:
     """Done with an item; returns the state with the next one. What takes it back comes with the vote, or here for a rating."""
     queue = _queue(studio, studio.store.queue_item(item_id))
-    studio.store.finish_item(item_id, _clamped(seconds))
+    if queue["rule"] == "second":
+        raise StudioError("An item of a second pass ends with agree, correct or return. Compare first.")
+    studio.store.finish_item(item_id, clamped(seconds))
     undo = {"undo": Undo("Went on to the next item", "reopen", {"item": item_id})} if queue["kind"] == "rate" else {}
     return state(studio) | undo
 
@@ -219,7 +231,13 @@ def skip(studio: Studio, item_id: str) -> dict[str, Any]:
     return state(studio)
 
 
-def _clamped(seconds: float | None) -> float | None:
+def guidelines() -> str:
+    """The page ``docs/guidelines.md`` (linked into the package's assets) as safe HTML."""
+    return markdown.render(files("assets").joinpath("guidelines.md").read_text(encoding="utf-8"))
+
+
+def clamped(seconds: float | None) -> float | None:
+    """Seconds at work as they may count."""
     return seconds if seconds is None else max(0.0, min(seconds, LONGEST_S))
 
 
@@ -234,9 +252,7 @@ def _known(dimension: str, level: str) -> None:
 
 def _queue(studio: Studio, item: Item, *kinds: str) -> dict[str, Any]:
     """The open queue, to which this item must belong; of one of these kinds, where some are named."""
-    queue = studio.store.open_queue(studio.config.annotator)
-    if queue is None or queue["id"] != item.queue_id:
-        raise StudioError("Another queue has been opened since. Reload the page; what was saved stays.")
+    _, queue = studio.store.item_at_hand(item.id, studio.config.annotator)
     if kinds and queue["kind"] not in kinds:
         raise StudioError(f"This item belongs to “{KINDS[queue['kind']]}”, where this cannot be done. Reload the page.")
     return queue

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from backends import BackendError, Options
-from studio import StudioError, actions, annotating, judgescreen, views
+from studio import StudioError, actions, annotating, judgescreen, verification, views
 from studio.actions import Ask, Studio, Undo, marking
 
 Call = Callable[[Studio, dict[str, Any]], dict[str, Any]]
@@ -93,6 +93,9 @@ def _undo(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     if data["act"] == "judge_back":
         judgescreen.bring_back(studio, str(data["args"]["judge"]))
         return {"saved": True}
+    if data["act"] == "verify_back":
+        verification.take_back(studio, str(data["args"]["item"]))
+        return {"saved": True}
     actions.undo(studio, data["act"], data["args"])
     return {"saved": True}
 
@@ -119,6 +122,23 @@ def _train(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 
 def _remove_judge(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     return _undoable(judgescreen.remove(studio, str(data["judge"]))) | judgescreen.state(studio)
+
+
+def _verify_plan(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    verification.plan(studio, str(data["rule"]), int(data.get("share", 10)))
+    return annotating.state(studio)
+
+
+def _verify_compare(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    verification.compare(studio, data["item"])
+    return annotating.state(studio)
+
+
+def _verify_decide(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    undo = verification.decide(
+        studio, data["item"], data["verdict"], str(data.get("reason") or ""), annotating.clamped(_seconds(data))
+    )
+    return annotating.state(studio) | _undoable(undo)
 
 
 def _asdict(answer: dict[str, Any]) -> dict[str, Any]:
@@ -158,5 +178,10 @@ CALLS: dict[str, Call] = {
         annotating.vote(studio, data["item"], data["ranking"], data["dimension"], _seconds(data))
     ),
     "annotate_finish": lambda studio, data: _asdict(annotating.finish(studio, data["item"], _seconds(data))),
+    "verify": lambda studio, data: verification.overview(studio),
+    "verify_plan": _verify_plan,
+    "verify_compare": _verify_compare,
+    "verify_decide": _verify_decide,
+    "guidelines": lambda studio, data: {"html": annotating.guidelines()},
     "annotate_skip": lambda studio, data: annotating.skip(studio, data["item"]),
 }

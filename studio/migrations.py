@@ -153,3 +153,10 @@ def m005_places(db: Database) -> None:
     db.execute("ALTER TABLE crucial_steps ADD COLUMN reason TEXT")
     db.execute("CREATE INDEX crucial_leaf ON crucial_steps(leaf_id)")
     db.execute("CREATE INDEX crucial_node ON crucial_steps(node_id)")
+
+
+@migrations()
+def m006_second_pass(db: Database) -> None:
+    """A second pass: when an item's first scores were shown, and what became of it (agreed, corrected, returned)."""
+    db.execute("ALTER TABLE queue_items ADD COLUMN revealed_at TEXT")
+    db.execute("ALTER TABLE queue_items ADD COLUMN verdict TEXT CHECK (verdict IN ('agreed', 'corrected', 'returned'))")

@@ -11,7 +11,7 @@ from typing import Any
 
 from studio import StudioError
 from studio.media import MAX_BYTES, Media
-from studio.store import Store
+from studio.store import APART, Store
 from studio.tree import Part, Role
 
 TOKEN = re.compile(r"<\s*image\s*,\s*([^<>]*)>", re.IGNORECASE)
@@ -46,7 +46,11 @@ class TreeRecord:
 
 @dataclass
 class Report:
-    """What an import or export did. ``known`` nodes were there before; ``filled`` pictures had been missing."""
+    """What an import or export did. ``known`` nodes were there before; ``filled`` pictures had been missing.
+
+    ``merged``: new scores, comparisons, feedback and crucial steps of dialogues that were here; ``conflicts``: a line for each
+    reply and dimension of these on which two people are two levels or more apart.
+    """
 
     trees: int = 0
     nodes: int = 0
@@ -55,7 +59,9 @@ class Report:
     known: int = 0
     filled: int = 0
     missing: int = 0
+    merged: int = 0
     skipped: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
 
     def sentence(self) -> str:
         """One line for the person."""
@@ -64,6 +70,9 @@ class Report:
             self.known and f"{self.known} messages were here before",
             self.filled and f"{self.filled} missing pictures were filled in",
             self.missing and f"{self.missing} pictures are missing: give their folder to fill them in",
+            self.merged and f"{self.merged} judgements of dialogues that were here are new",
+            self.conflicts
+            and f"people differ by {APART} or more on {len(self.conflicts)}, such as {self.conflicts[0]}",
             self.skipped and f"{len(self.skipped)} rows were left out ({self.skipped[0]})",
         ]
         return "; ".join([new, *(line for line in rest if line)]) + "."

@@ -21,6 +21,7 @@ from studio.store import Store, now
 
 FORMAT, VERSION = "intermt-studio", 1
 LINES = "studio.jsonl"
+JUDGEMENTS = ("scores", "comparisons", "feedback", "crucial_steps")
 MAX_LINE = 256 * 2**20  # bytes: a tree of a million words
 PICTURE = re.compile(rf"media/([0-9a-f]{{64}})\.({'|'.join(EXTENSIONS.values())})")
 Progress = Callable[[int, int | None, str], None]
@@ -100,17 +101,22 @@ def read(store: Store, media: Media, path: Path, skip_bad: bool, progress: Progr
         StudioError: naming the file and line; the trees before it stay imported, of the broken one nothing.
     """
     source = ZipSource(path) if path.suffix.lower() == ".zip" else FolderSource(path)
+    merged: list[str | None] = []
     with source.lines() as lines:
         for number, dump in _dumps(path.name, lines):
             where = f"{path.name} line {number}"
             try:
                 with store.write():
-                    _load(store, media, source, dump, where, report)
+                    merged.append(_load(store, media, source, dump, where, report))
             except StudioError as error:
                 if not skip_bad:
                     raise
                 report.skipped.append(str(error))
             progress(number - 1, None, "trees")
+    if report.merged:
+        for c in store.conflicts([t for t in merged if t]):
+            said = ", ".join(f"{who} {value}" for who, value in sorted(c["scores"].items()))
+            report.conflicts.append(f"{c['dimension']} of “{c['text'][:40]}”: {said}")
 
 
 def write(store: Store, media: Media, out: Path, tree_ids: list[str], progress: Progress, report: Report) -> None:
@@ -215,7 +221,8 @@ def _check_header(name: str, header: Any) -> None:
         )
 
 
-def _load(store: Store, media: Media, source: Source, dump: Any, where: str, report: Report) -> None:
+def _load(store: Store, media: Media, source: Source, dump: Any, where: str, report: Report) -> str | None:
+    """Bring one tree in; returns its id if it was here before."""
     expect(isinstance(dump, dict) and isinstance(dump.get("tree"), dict), where, "it holds no tree")
     for row in dump.get("images", []):
         expect(isinstance(row, dict) and isinstance(row.get("sha256"), str), where, "a picture has no hash")
@@ -227,3 +234,7 @@ def _load(store: Store, media: Media, source: Source, dump: Any, where: str, rep
     report.nodes += added["nodes"]
     report.scores += added["scores"]
     report.known += len(dump.get("nodes", [])) - added["nodes"]
+    if added["trees"]:
+        return None
+    report.merged += sum(added[table] for table in JUDGEMENTS)
+    return str(dump["tree"]["id"])

@@ -13,12 +13,13 @@ from studio.store.judgements import Judgements
 from studio.store.judges import Judges
 from studio.store.queues import Candidate, Item, Queues
 from studio.store.search import Hit, Search
+from studio.store.second import APART, Second
 from studio.store.steps import Steps
 from studio.store.transfer import Transfer
 from studio.store.trees import TreeRow, Trees
 
-__all__ = ["Candidate", "Hit", "Item", "Store", "TreeRow", "new_id", "now"]
+__all__ = ["APART", "Candidate", "Hit", "Item", "Store", "TreeRow", "new_id", "now"]
 
 
-class Store(Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Figures, Images, Transfer, Connection):
+class Store(Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Second, Figures, Images, Transfer, Connection):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""

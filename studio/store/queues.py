@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from judge import rubric
 from studio import StudioError
 from studio.store.connection import Connection, new_id, now
 
@@ -17,7 +18,7 @@ ALIVE = (
 )
 
 NEXT = """
-SELECT id, queue_id, nodes, state, seconds FROM queue_items i WHERE queue_id = ? AND state = 'pending' AND NOT EXISTS (
+SELECT id, queue_id, nodes, state, seconds, revealed_at FROM queue_items i WHERE queue_id = ? AND state = 'pending' AND NOT EXISTS (
   WITH RECURSIVE up(parent_id, pruned_at) AS (
     SELECT parent_id, pruned_at FROM nodes WHERE id IN (SELECT value FROM json_each(i.nodes))
     UNION ALL SELECT n.parent_id, n.pruned_at FROM up JOIN nodes n ON n.id = up.parent_id
@@ -29,13 +30,17 @@ SELECT id, queue_id, nodes, state, seconds FROM queue_items i WHERE queue_id = ?
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to judge. ``nodes``: one reply, siblings, or ends of dialogues, in the order in which they are shown."""
+    """One thing to judge. ``nodes``: one reply, siblings, or ends of dialogues, in the order in which they are shown.
+
+    ``revealed``: in a second pass, whether the first scores have been shown.
+    """
 
     id: str
     queue_id: str
     nodes: tuple[str, ...]
     state: str
     seconds: float | None
+    revealed: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,16 @@ class Queues(Connection):
 
         ``unsure``: the newest judge's mean spread; ``apart``: how far it is from this annotator's own scores, at most.
         """
-        like = "L%" if level == "local" else "G%"
+        codes = [code for code, d in rubric.dimensions().items() if d.level == level]
         sql = (
             ALIVE + "SELECT n.id, n.tree_id, n.parent_id, a.depth, coalesce(n.model, '') AS model, "
             "NOT EXISTS (SELECT 1 FROM nodes c WHERE c.parent_id = n.id AND c.pruned_at IS NULL) AS leaf, coalesce(r.rated, 0) AS rated, "
             "j.unsure, j.apart FROM alive a JOIN nodes n ON n.id = a.id "
             "LEFT JOIN (SELECT node_id, count(*) AS rated FROM current_scores WHERE annotator = :who AND round = :round "
-            "AND dimension LIKE :like GROUP BY node_id) r ON r.node_id = n.id "
+            "AND dimension IN (SELECT value FROM json_each(:codes)) GROUP BY node_id) r ON r.node_id = n.id "
             "LEFT JOIN (SELECT s.node_id, avg(s.spread) AS unsure, max(abs(s.value - c.value)) AS apart FROM judge_scores s "
             "LEFT JOIN current_scores c ON c.node_id = s.node_id AND c.dimension = s.dimension AND c.annotator = :who "
-            "WHERE s.judge = (SELECT name FROM judges ORDER BY created_at DESC LIMIT 1) AND s.dimension LIKE :like "
+            "WHERE s.judge = (SELECT name FROM judges ORDER BY created_at DESC LIMIT 1) AND s.dimension IN (SELECT value FROM json_each(:codes)) "
             "GROUP BY s.node_id) j ON j.node_id = n.id "
             "WHERE n.role = 'assistant' AND n.parent_id IS NOT NULL AND n.status IN ('done', 'stopped') "
             "AND EXISTS (SELECT 1 FROM parts p WHERE p.node_id = n.id AND (p.kind = 'image' OR trim(p.text, char(9, 10, 13, 32)) != '')) "
@@ -82,7 +87,7 @@ class Queues(Connection):
         given = {
             "who": annotator,
             "round": round,
-            "like": like,
+            "codes": json.dumps(codes),
             "trees": json.dumps(list(tree_ids)),
             "models": json.dumps(list(models)),
         }
@@ -120,18 +125,33 @@ class Queues(Connection):
 
     def queue_item(self, item_id: str) -> Item:
         """One item. Raises StudioError when there is none."""
-        found = self.rows("SELECT id, queue_id, nodes, state, seconds FROM queue_items WHERE id = ?", [str(item_id)])
+        found = self.rows(
+            "SELECT id, queue_id, nodes, state, seconds, revealed_at FROM queue_items WHERE id = ?", [str(item_id)]
+        )
         if not found:
             raise StudioError("This item is in no queue any more. Reload the page.")
         return _item(found[0])
 
-    def finish_item(self, item_id: str, seconds: float | None) -> None:
-        """Mark an item as done, once; durable when this returns."""
+    def item_at_hand(self, item_id: str, annotator: str) -> tuple[Item, dict[str, Any]]:
+        """An item and the open queue it belongs to. Raises StudioError when another queue is open, or none."""
+        item, queue = self.queue_item(item_id), self.open_queue(annotator)
+        if queue is None or queue["id"] != item.queue_id:
+            raise StudioError("Another queue has been opened since. Reload the page; what was saved stays.")
+        return item, queue
+
+    def reveal_item(self, item_id: str) -> None:
+        """Note that the first scores of an item have been shown; that stays true."""
+        with self.write() as db:
+            db.execute("UPDATE queue_items SET revealed_at = coalesce(revealed_at, ?) WHERE id = ?", [now(), item_id])
+
+    def finish_item(self, item_id: str, seconds: float | None, verdict: str | None = None) -> None:
+        """Mark an item as done, once, with what a second pass said of it; durable when this returns."""
         with self.write() as db:
             set_done = (
-                "UPDATE queue_items SET state = 'done', seconds = ?, done_at = ? WHERE id = ? AND state = 'pending'"
+                "UPDATE queue_items SET state = 'done', seconds = ?, done_at = ?, verdict = ? "
+                "WHERE id = ? AND state = 'pending'"
             )
-            if db.execute(set_done, [seconds, now(), item_id]).rowcount:
+            if db.execute(set_done, [seconds, now(), verdict, item_id]).rowcount:
                 db.execute(
                     "UPDATE queues SET done = done + 1 WHERE id = (SELECT queue_id FROM queue_items WHERE id = ?)",
                     [item_id],
@@ -141,7 +161,7 @@ class Queues(Connection):
         """Put an item back as the next one: what undo does."""
         with self.write() as db:
             first = "coalesce((SELECT min(ordinal) - 1 FROM queue_items o WHERE o.queue_id = queue_items.queue_id AND o.state = 'pending'), 0)"
-            again = f"UPDATE queue_items SET state = 'pending', done_at = NULL, ordinal = {first} WHERE id = ? AND state = 'done'"
+            again = f"UPDATE queue_items SET state = 'pending', done_at = NULL, verdict = NULL, ordinal = {first} WHERE id = ? AND state = 'done'"
             if db.execute(again, [item_id]).rowcount:
                 db.execute(
                     "UPDATE queues SET done = done - 1 WHERE id = (SELECT queue_id FROM queue_items WHERE id = ?)",
@@ -170,4 +190,5 @@ class Queues(Connection):
 
 
 def _item(row: dict[str, Any]) -> Item:
-    return Item(row["id"], row["queue_id"], tuple(json.loads(row["nodes"])), row["state"], row["seconds"])
+    nodes = tuple(json.loads(row["nodes"]))
+    return Item(row["id"], row["queue_id"], nodes, row["state"], row["seconds"], bool(row["revealed_at"]))
