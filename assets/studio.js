@@ -130,6 +130,7 @@ window.studio = (() => {
     if (value.message) toast(value.message, { bad: value.bad });
     if (value.changed) emit('changed');
     if (value.go) open(value.go);
+    if (value.judged && state.view?.tree === value.judged) refresh().then(() => emit('changed'));
     if (value.live) {
       if (state.view?.tree !== value.tree) return;
       value.live.forEach(reply => emit('grow', reply));

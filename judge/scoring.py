@@ -131,16 +131,16 @@ class Scorer:
         pieces = [self.model.encoder.piece(path[: i + 1], images) for i in range(len(path))]
         start = _first_kept(pieces, self.max_path)
         pieces = pieces[start:]
-        keys = _chain(pieces)
+        keys, partial = _chain(pieces), f"growing {path[-1].id}"
         if growing:
-            keys[-1] = f"growing {path[-1].id}"
+            keys[-1] = partial
         read: list[KeysValues] = []
         for key in keys[:-1]:
             if (known := self.cache.get(key)) is None:
                 break
             read.append(known[1])
         fresh, agreed = pieces[len(read) :], 0
-        if len(fresh) == 1 and (known := self.cache.get(keys[-1])) is not None:
+        if len(fresh) == 1 and (known := self.cache.get(keys[-1]) or self.cache.get(partial)) is not None:
             agreed = _agree(known[0], fresh[0].ids)
             agreed = min(agreed, len(fresh[0]) - 1)
             if agreed and not fresh[0].pictures:
@@ -158,7 +158,7 @@ class Scorer:
             self.cache.put(key, piece.ids, own)
             at += n
         if not growing:
-            self.cache.drop(f"growing {path[-1].id}")
+            self.cache.drop(partial)
         return self.reading(self.model.head(hidden[-1:].float())[0])
 
     def _extend(

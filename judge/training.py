@@ -92,7 +92,8 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
     progress({"stage": "data", "data": card})
     run = judges / f".{name}.run"
     identity = {"settings": asdict(settings), "data": data_hash(examples), "split": asdict(parts)}
-    _claim(run, identity)
+    if _claim(run, identity):
+        progress({"stage": "something was rated since it stopped: beginning again with all of it"})
     stop = stop or threading.Event()
     with _interrupts(stop), _memory(settings):
         progress({"stage": "loading the backbone"})
@@ -186,19 +187,27 @@ def _check_enough(examples: list[Example], parts: Split) -> None:
         raise JudgeError("One label is too little to train on. Rate more replies; fifty of a dimension is a beginning.")
 
 
-def _claim(run: Path, identity: dict[str, Any]) -> None:
-    """Begin a run, or go on with the same one; several processes may do so together. One without a checkpoint is begun again."""
+def _claim(run: Path, identity: dict[str, Any]) -> bool:
+    """Begin a run, or go on with the same one; several processes may do so together. Whether an old one was dropped.
+
+    One without a checkpoint is begun again, and so is one whose data has changed since: a judge has one set of data.
+    """
     note, text = run / "run.json", json.dumps(identity, indent=1, default=list)
-    if last_whole(run) and note.read_text(encoding="utf-8") != text:
-        raise JudgeError(
-            f"An interrupted run called {run.name[1:-4]!r} has other settings or data. Choose another name, or remove {run}."
-        )
+    dropped = False
     try:
+        if last_whole(run) and (before := note.read_text(encoding="utf-8")) != text:
+            if json.loads(before)["settings"] != json.loads(text)["settings"]:
+                raise JudgeError(
+                    f"An interrupted run called {run.name[1:-4]!r} has other settings. Choose another name, or remove {run}."
+                )
+            shutil.rmtree(run)
+            dropped = True
         files.write_whole(note, text.encode())
     except OSError as error:
         raise JudgeError(
             f"Cannot write to {run}: {error.strerror}. Free some space, or choose another home."
         ) from error
+    return dropped
 
 
 @contextmanager

@@ -242,9 +242,15 @@ def test_refuses_to_mix_an_unfinished_run(tmp_path: Path, base: Path) -> None:  
     stop = threading.Event()
     stop.set()
     assert quick(taught(6), tmp_path, base, validation=0, stop=stop).step == 1
-    refused("other settings or data. Choose another name, or remove", taught(6), tmp_path, base, "a", 0, seed=5)
-    refused("other settings or data", taught(7), tmp_path, base, "a", 0)
-    assert quick(taught(6), tmp_path, base, validation=0).folder is not None
+    refused("other settings. Choose another name, or remove", taught(6), tmp_path, base, "a", 0, seed=5)
+    told: list[dict[str, Any]] = []
+    made = quick(
+        taught(7), tmp_path, base, validation=0, progress=told.append
+    )  # rated since: from the start, with all of it
+    assert any("beginning again" in line.get("stage", "") for line in told)
+    assert next(line["step"] for line in told if "step" in line) == 1
+    assert made.folder is not None
+    assert made.card["data"]["trees"]["train"] == 7
 
 
 def test_divergence_is_told_and_never_saved(tmp_path: Path, base: Path) -> None:  # noqa: F811
