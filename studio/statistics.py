@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from judge.agreement import PAPER, Rating, agreement, by_dimension, correlations, distributions, drift, pace
-from judge.rubric import JudgeError, dimensions
+from judge.rubric import JudgeError, the_nine
 from studio import StudioError
 from studio.store import Store
 
@@ -76,7 +76,7 @@ def _agreements(ratings: Sequence[Rating], overlaps: Sequence[Result], n_boot: i
 
 def _pooled(first: Sequence[Rating], second: Sequence[Rating], level: str, n_boot: int) -> Result:
     """Agreement over all dimensions of a level: each (node, dimension) counts as one, trees are still drawn whole."""
-    known = {code: d for code, d in dimensions().items() if d.level == level}
+    known = {code: d for code, d in the_nine().items() if d.level == level}
     values = tuple(sorted({value for d in known.values() for value in d.values}))
     one, two = (
         [Rating(f"{r.node} {r.dimension}", r.tree, level, r.annotator, r.round, r.value) for r in side if r.dimension in known]
@@ -112,7 +112,7 @@ def _beside_paper(found: Result) -> list[Result]:
                 "n": ours["n"] if ours else 0,
             }
         )
-        of = [r for r in found["distributions"] if (d := dimensions().get(r["dimension"])) and d.level == level]
+        of = [r for r in found["distributions"] if (d := the_nine().get(r["dimension"])) and d.level == level]
         n = sum(r["n"] for r in of)
         share = {"value": sum(r["counts"]["3"] for r in of) / n, "interval": None} if n else None
         top.append(

@@ -13,7 +13,7 @@ import pytest
 
 from judge import rubric
 from judge.rubric import JudgeError
-from studio import StudioError
+from studio import StudioError, statistics, statistics_section
 from studio.actions import Studio, rate
 from studio.config import Config
 from studio.server import boot_script
@@ -148,6 +148,12 @@ def test_opening_a_studio_loads_its_own_and_only_its_own(tmp_path: Path) -> None
     rate(studio, reply, "tone", 6)
     assert studio.store.scores([reply], "ann") == {reply: {"tone": 6}}
     assert '"Tone"' in boot_script()
+    found = statistics.figures(studio.store, "ann", 20)
+    assert [(r["dimension"], r["counts"]) for r in found["distributions"]] == [
+        ("tone", dict.fromkeys("012345", 0) | {"6": 1})
+    ]
+    assert "Tone" in statistics_section.section(found)
+    assert not [r for r in found["paper"] if r["n"]]  # the paper's figures are about the nine
     studio.close()
     Studio.open(Config(tmp_path / "plain", models=(ECHO,))).close()
     assert list(rubric.dimensions()) == NINE

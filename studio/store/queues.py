@@ -11,11 +11,12 @@ from judge import rubric
 from studio import StudioError
 from studio.store.connection import Connection, new_id, now
 
-ALIVE = (
+_ALIVE = (
     "WITH RECURSIVE alive(id, tree_id, parent_id, role, depth) AS ("
-    "SELECT id, tree_id, parent_id, role, 1 FROM nodes WHERE parent_id IS NULL AND pruned_at IS NULL UNION ALL "
+    "SELECT id, tree_id, parent_id, role, 1 FROM nodes WHERE parent_id IS NULL AND pruned_at IS NULL{} UNION ALL "
     "SELECT n.id, n.tree_id, n.parent_id, n.role, depth + 1 FROM nodes n JOIN alive a ON n.parent_id = a.id WHERE n.pruned_at IS NULL) "
 )
+ALIVE, ALIVE_IN = _ALIVE.format(""), _ALIVE.format(" AND tree_id IN (SELECT value FROM json_each(:trees))")
 
 NEXT = """
 SELECT id, queue_id, nodes, state, seconds, revealed_at FROM queue_items i WHERE queue_id = ? AND state = 'pending' AND NOT EXISTS (

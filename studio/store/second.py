@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from studio.store.connection import Connection
-from studio.store.queues import ALIVE
+from studio.store.queues import ALIVE, ALIVE_IN
 
 APART = 2  # levels between two people's scores that are worth a second look
 START = (
@@ -59,7 +59,8 @@ class Second(Connection):
             else "JOIN nodes t ON t.id = s.node_id AND t.tree_id IN (SELECT value FROM json_each(:trees)) "
         )
         rows = self.rows(
-            f"{ALIVE}, latest AS (SELECT s.node_id, s.dimension, s.annotator, s.value, max(s.round) AS round FROM current_scores s "
+            f"{ALIVE if tree_ids is None else ALIVE_IN}, latest AS ("
+            "SELECT s.node_id, s.dimension, s.annotator, s.value, max(s.round) AS round FROM current_scores s "
             f"{trees}GROUP BY s.node_id, s.dimension, s.annotator) "
             "SELECT l.node_id AS node, n.tree_id AS tree, l.dimension, json_group_object(l.annotator, l.value) AS scores, "
             f"max(l.value) - min(l.value) AS gap, coalesce({START.format('l.node_id')}, '') AS text "

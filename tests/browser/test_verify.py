@@ -26,7 +26,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def studio(studio: Studio) -> Iterator[Studio]:
-    """The studio of these tests has an own dimension from the start."""
+    """No test leaves its own dimensions to the next."""
     yield studio
     rubric.load_own(None)
 
