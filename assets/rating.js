@@ -1,4 +1,4 @@
-/* Rows of scores and the feedback fields of one reply or dialogue. A score counts as saved only when the server said so. */
+/* Rows of scores of one reply or dialogue. A score counts as saved only when the server said so. */
 'use strict';
 window.studioRating = (() => {
   const { h, call, inLine, on } = window.studio;
@@ -84,32 +84,8 @@ window.studioRating = (() => {
       h('span.rate-values', {}, ...buttons));
   }
 
-  function feedback(card, level) {
-    const fields = rubric.feedback.map(({ kind, name, asks }) => {
-      const note = h('span.saved-note');
-      const area = h('textarea', { rows: 2, placeholder: asks, ariaLabel: `${name} (${level})`, value: card.feedback[`${level}-${kind}`] || '' });
-      let timer = null;
-      const save = async () => {
-        clearTimeout(timer);
-        if (area.value === (card.feedback[`${level}-${kind}`] || '')) return;
-        const text = area.value;
-        try {
-          await call('say', { node: card.id, level, kind, text });
-          card.feedback[`${level}-${kind}`] = text;
-          window.studio.emit('rated', card);
-          note.textContent = 'saved'; note.className = 'saved-note saved';
-        } catch (error) { note.textContent = 'not saved'; note.className = 'saved-note bad'; }
-      };
-      area.addEventListener('input', () => { note.textContent = 'saving…'; note.className = 'saved-note'; clearTimeout(timer); timer = setTimeout(save, 600); });
-      area.addEventListener('blur', save);
-      return h('label', {}, h('span', {}, name, ' ', note), area);
-    });
-    const written = rubric.feedback.some(({ kind }) => card.feedback[`${level}-${kind}`]);
-    return h('details.feedback', { open: written }, h('summary', {}, 'Feedback in words'), h('div.feedback-fields', {}, ...fields));
-  }
-
   function others(card, level) {
-    const theirs = card.others.filter(o => o.dimension[0] === (level === 'local' ? 'L' : 'G'));
+    const theirs = card.others.filter(o => (level === 'local' ? local : global).some(d => d.code === o.dimension));
     return theirs.length ? h('div.others', {}, ...theirs.map(o => h('span', { title: 'A rating by somebody else' }, `${o.annotator}: ${o.dimension} ${o.value}`))) : null;
   }
 
@@ -120,8 +96,8 @@ window.studioRating = (() => {
     hint.textContent = keys;
     const group = h(`section.rate.${level}`, { 'data-rate': card.id, ariaLabel: level === 'local' ? 'Rate this reply' : 'Rate the whole dialogue' },
       h('div.rate-head', {}, h('b', {}, level === 'local' ? 'This reply' : 'The whole dialogue'), h('span.saved-note', { role: 'status' })),
-      h('div.rate-rows', {}, ...list.map(d => row(card, d, hint))), hint, others(card, level), feedback(card, level));
-    queueMicrotask(() => paint(card));
+      h('div.rate-rows', {}, ...list.map(d => row(card, d, hint))), hint, others(card, level), window.studioFeedback.fields(card, level));
+    queueMicrotask(() => { paint(card); window.studio.emit('drawn', card); });
     return group;
   }
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-SCRIPTS = ("boot", "studio", "rating", "judgebar", "transcript", "sidebar", "treemap_layout", "treemap", "inspector", "keys",
+SCRIPTS = ("boot", "studio", "feedback", "rating", "judgebar", "transcript", "places", "notes", "crucial", "sidebar", "treemap_layout", "treemap", "inspector", "keys",
            "verify", "annotate", "judge")  # fmt: skip
 
 

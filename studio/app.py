@@ -31,7 +31,7 @@ from studio.actions import Studio
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
-    for name in ("studio", "treemap", "annotate", "judge", "statistics")
+    for name in ("studio", "treemap", "feedback", "annotate", "judge", "statistics")
 )
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
@@ -121,7 +121,7 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
             studio.judge.look(tree)
             yield {"live": [views.growing(studio, r) for r in runs], "tree": tree, "over": over, "n": next(_serial)}
         if studio.judge.name and studio.judge.settle(10.0):  # once more, now that the judge has read the whole reply
-            yield {"live": [], "tree": tree, "over": True, "n": next(_serial)}
+            yield {"judged": tree, "n": next(_serial)}
 
     def seed(event: gr.EventData) -> Any:
         return gr.MultimodalTextbox(value={"text": str((event._data or {}).get("text", ""))[:2000], "files": []})
@@ -133,7 +133,8 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
     )  # fmt: skip
     asking.stop.click(None, js="() => { studio.stop(); }", api_visibility="private")
     parts.bridge.follow(
-        follow, outputs=parts.bridge, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+        follow, outputs=parts.bridge, concurrency_limit=None, show_progress="hidden", api_visibility="private",
+        trigger_mode="multiple",
     )  # the one stream of a page
     parts.bridge.seed(seed, outputs=asking.box, **quick)
     remember = "(...values) => { window.studioHow = values; }"  # at load our own scripts may not be there yet
