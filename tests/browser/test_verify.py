@@ -176,7 +176,7 @@ def test_the_guidelines_open_in_place(page: Page, served: Served) -> None:
     expect(page.locator(".guidelines")).to_contain_text("six fingers")
 
 
-WORDS = {"setup": [".verify-setup .soft", ".verify-setup h3", "#second-share"], "decide": [".verify-note p", ".both tr.differ td", ".both th", ".verdicts button"]}  # fmt: skip
+WORDS = {"setup": [".verify-setup .soft", ".verify-setup h3", "#second-share"], "decide": [".verify-note p", ".both tr.differ td", ".both th", ".verdicts button", ".verdicts .primary kbd"]}  # fmt: skip
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
