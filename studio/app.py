@@ -133,7 +133,11 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
     )  # fmt: skip
     asking.stop.click(None, js="() => { studio.stop(); }", api_visibility="private")
     parts.bridge.follow(
-        follow, outputs=parts.bridge, concurrency_limit=None, show_progress="hidden", api_visibility="private",
+        follow,
+        outputs=parts.bridge,
+        concurrency_limit=None,
+        show_progress="hidden",
+        api_visibility="private",
         trigger_mode="multiple",
     )  # the one stream of a page
     parts.bridge.seed(seed, outputs=asking.box, **quick)

@@ -71,7 +71,13 @@ def main() -> None:
     if CHROMIUM is None:
         sys.exit("No Chromium found: apt install chromium, or set one on the PATH.")
     with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, "-u", "-m", *"studio.cli serve --demo --no-browser --port 0 --home".split(), home]
+        command = [
+            sys.executable,
+            "-u",
+            "-m",
+            *["studio.cli", "serve", "--demo", "--no-browser", "--port", "0", "--home"],
+            home,
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served, sync_playwright() as playwright:
             assert served.stdout
             found = re.search(r"http://\S+", served.stdout.readline())

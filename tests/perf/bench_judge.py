@@ -21,9 +21,29 @@ SHAPES = {
     "3 replies a turn, one continued": (5, 3, False),
     "all 2 continued, 3 turns": (3, 2, True),
 }
-VOCABULARY = (
-    "draw the owl with soft feathers then colour its wings grey and brown before you add a moon over pine trees".split()
-)  # noqa: SIM905
+VOCABULARY = [
+    "draw",
+    "the",
+    "owl",
+    "with",
+    "soft",
+    "feathers",
+    "then",
+    "colour",
+    "its",
+    "wings",
+    "grey",
+    "and",
+    "brown",
+    "before",
+    "you",
+    "add",
+    "a",
+    "moon",
+    "over",
+    "pine",
+    "trees",
+]
 
 
 def measure() -> list[Row]:
