@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def filled(studio: Studio) -> Studio:
     sibling = store.add_node(tree, question, "assistant", [Part("text", "yes")], model="other")
     plant(studio, "another", "fine")
     store.rate(reply, "L1", 2, "ann")
+    time.sleep(0.003)  # a person takes longer; the query tells a changed mind by its time
     store.rate(reply, "L1", 3, "ann")
+    time.sleep(0.003)
     store.rate(reply, "L1", 0, "bob")
     store.rate(last, "L1", 3, "ann")
     store.rate(last, "G2", 2, "ann")
