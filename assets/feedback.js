@@ -70,7 +70,7 @@ window.studioFeedback = (() => {
     const codes = ['', ...rubric.dimensions.filter(d => d.level === level).map(d => d.code)], at = `${card.id} ${level}`;
     const whole = level === 'local' ? 'The whole reply' : 'The whole dialogue', place = h('div.feedback-fields');
     const about = h('select', { ariaLabel: `Feedback about (${level})`, onchange: () => { chosen.set(at, about.value); fill(); } });
-    const option = code => h('option', { value: code }, `${code ? rubric.dimensions.find(d => d.code === code).name : whole}${written(card, level, code) ? ' •' : ''}`);
+    const option = code => h('option', { value: code }, `${code ? `${code} ${rubric.dimensions.find(d => d.code === code).name}` : whole}${written(card, level, code) ? ' •' : ''}`);
     const one = ({ kind, name, asks }) => {
       const code = about.value;
       return field({ key: key(card, level, kind, code), name, label: `${name} (${code || level})`, asks,

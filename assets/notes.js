@@ -45,7 +45,12 @@
 
   /* Open the form for a place; a note that is there already is changed, not doubled. */
   function begin(card, span, note = card.notes.find(n => span && same(n.span, span))) {
-    article(card).querySelector('.note-form')?.remove();
+    const open = article(card).querySelector('.note-form');
+    if (open && drafts.get(draftKey(card))?.text.trim()) {
+      toast('A note on this reply is still being written. Save it, or leave it with Cancel.', { bad: true });
+      return open.querySelector('textarea').focus();
+    }
+    open?.remove();
     const { kind = 'rationale', dimension = null, text = '' } = note || {};
     drafts.put(draftKey(card), { span, kind, dimension, text, known: Boolean(note) });
     decorate(card);
@@ -141,11 +146,11 @@
     const found = selected(), shows = found?.card?.role === 'assistant' && found.card.status !== 'streaming';
     if (!offer) offer = document.body.appendChild(h('button', { id: 'about-passage', type: 'button', title: 'Write a note on the selected words (M)', hidden: true,
       onpointerdown: event => event.preventDefault(), onclick: () => about(found?.card) }, 'About this passage ', h('kbd', {}, 'M')));
-    offer.hidden = !shows;
-    if (!shows) return;
-    const { left, bottom } = found.range.getBoundingClientRect();
+    const pane = studio.parts.transcript.querySelector('.transcript').getBoundingClientRect(), { left, top, bottom } = shows ? found.range.getBoundingClientRect() : pane;
+    offer.hidden = !shows || bottom < pane.top || top > pane.bottom;  // scrolled away: M still works
+    if (offer.hidden) return;
     offer.style.left = `${Math.max(8, Math.min(left, innerWidth - offer.offsetWidth - 8))}px`;
-    offer.style.top = `${Math.max(8, Math.min(bottom + 6, innerHeight - 44))}px`;
+    offer.style.top = `${Math.max(8, Math.min(bottom + 6, pane.bottom - 40))}px`;
   }
 
   on('start', () => {

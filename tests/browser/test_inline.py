@@ -81,6 +81,7 @@ def test_a_note_on_a_passage_by_keyboard(sized: Page, served: Served, tmp_path: 
     page.keyboard.press("m")
     expect(page.get_by_label("Note", exact=True)).to_be_focused()
     expect(page.locator(".note-form .note-where")).to_contain_text("of")
+    expect(page.locator("#about-passage")).to_be_hidden()
     page.get_by_label("Dimension of the note").select_option("L1")
     page.get_by_label("Kind of note").select_option("critique")
     page.get_by_label("Note", exact=True).press_sequentially("Which one?")
@@ -154,6 +155,8 @@ def test_words_can_be_typed_instead_of_selected(page: Page, served: Served, tmp_
     expect(page.locator("mark.noted")).to_have_text("of Rottnest")
     page.get_by_role("button", name="Change note 1").click()
     page.get_by_label("Note", exact=True).fill("an island in the west")
+    page.get_by_role("button", name="Note on this picture").click()
+    expect(page.locator(".toast.bad").last).to_contain_text("still being written")  # and what was typed is there
     page.keyboard.press("Control+Enter")
     expect(page.locator(".notes .note-text")).to_have_text("an island in the west")
     page.get_by_role("button", name="Take note 1 away").click()
