@@ -33,7 +33,15 @@
     scores = state.item?.scores || {};  // what is saved, also after an undo
     if ((other || again) && state.item?.kind === 'rate') cursor = Math.max(0, rated().findIndex(d => !(d.code in scores)));
     draw(other);
+    if (other && state.item) ahead();
     if (verify.deciding(state.item)) root?.querySelector('.verify-note')?.scrollIntoView({ block: 'nearest' });
+  }
+
+  /* Pictures of the item after this one are fetched and decoded while this one is judged. */
+  let fetched = [];
+  async function ahead() {
+    const { pictures } = await call('annotate_ahead').catch(() => ({ pictures: [] }));  // nothing is lost: they are fetched when they are shown
+    fetched = pictures.map(src => Object.assign(new Image(), { src }));
   }
 
   /* Keys that come while the next item is on its way belong to no item: they must not judge one that nobody has seen. */
@@ -111,7 +119,7 @@
 
   /* ---- drawing */
   const part = p => p.kind === 'text' ? h('div.markdown', { html: p.html })
-    : h(p.missing ? 'figure.picture.missing' : 'figure.picture', {}, p.missing ? h('div', {}, 'Picture is missing') : h('a', { href: p.url, target: '_blank', rel: 'noopener' }, h('img', { src: p.url, alt: p.caption || 'Picture', loading: 'eager' })), p.caption ? h('figcaption', {}, p.caption) : null);
+    : h(p.missing ? 'figure.picture.missing' : 'figure.picture', {}, p.missing ? h('div', {}, 'Picture is missing') : h('a', { href: p.url, target: '_blank', rel: 'noopener' }, h('img', { src: p.view, width: p.width, height: p.height, alt: p.caption || 'Picture', loading: 'eager' })), p.caption ? h('figcaption', {}, p.caption) : null);
   const message = card => h(`article.card.${card.role}`, {}, h('header', {}, h('span.who', {}, h(card.role === 'user' ? 'i.circle' : 'i.square'), card.role === 'user' ? 'Question' : 'Reply')), h('div.body', {}, ...card.parts.map(part)));
 
   function prefix(cards) {
@@ -131,7 +139,7 @@
 
   function head() {
     const q = now.queue, share = Math.min(1, q.done / Math.min(q.goal, q.total));
-    return h('div.annotate-head', {}, h('b', {}, now.kinds[q.kind]), h('span.soft', {}, q.says), h('progress', { max: 1, value: share, ariaLabel: 'Progress to the goal' }),
+    return h('div.annotate-head', {}, h('b', {}, now.kinds[q.kind]), h('span.soft', {}, q.filtered ? `${q.says}, of those chosen` : q.says), h('progress', { max: 1, value: share, ariaLabel: 'Progress to the goal' }),
       h('span.count', {}, `${q.done} of ${Math.min(q.goal, q.total)}`), h('span.soft', {}, q.seconds_each ? `${Math.round(q.seconds_each)} s each, ${minutes(q.seconds_left)} left` : `${plural(q.total, 'item')} in the queue`),
       h('span.grow'), h('button', { onclick: () => { setting = true; draw(); } }, 'Another queue'), now.item && h('button', { onclick: skip, title: 'Comes back at the end (S)' }, 'Skip'),
       now.item && !verify.deciding(now.item) && h('button.primary', { onclick: finish }, now.item.pass?.stage === 'own' ? 'Compare ⏎' : 'Save and next ⏎'));
@@ -146,11 +154,25 @@
   function setup() {
     const field = (name, options, chosen) => h('label', {}, h('span', {}, name), h('select', { id: `queue-${name.toLowerCase()}` }, ...Object.entries(options).map(([k, v]) => h('option', { value: k, selected: k === chosen }, v))));
     const goal = h('input', { type: 'number', min: 1, max: 100000, value: now.queue?.goal || 50, id: 'queue-goal' });
-    const start = () => step(async () => { const value = id => root.querySelector(`#queue-${id}`).value; const made = await call('annotate_plan', { kind: value('what'), rule: value('order'), goal: Number(value('goal')) }); setting = false; told = null; return made; });
+    const start = () => step(async () => { const value = id => root.querySelector(`#queue-${id}`).value; const made = await call('annotate_plan', { kind: value('what'), rule: value('order'), goal: Number(value('goal')), ...narrowed() }); setting = false; told = null; return made; });
     return h('div.annotate-setup', {}, h('h2', {}, 'What shall we judge?'), h('p.soft', {}, 'One thing at a time, without the models’ names, by keyboard. You can stop at any moment: every score is saved as it is given.'),
-      field('What', now.kinds, now.queue?.kind || 'rate'), field('Order', now.rules, now.queue?.rule || 'unrated'), h('label', {}, h('span', {}, 'Goal for this session'), goal),
+      field('What', now.kinds, now.queue?.kind || 'rate'), field('Order', now.rules, now.queue?.rule || 'unrated'), h('label', {}, h('span', {}, 'Goal for this session'), goal), only(),
       h('div.editor-row', {}, h('button.primary', { onclick: start, id: 'queue-start' }, 'Start'), now.queue && h('button', { onclick: () => { setting = false; draw(); } }, 'Back to the queue')), verify.setup(act => step(async () => { const made = await act(); setting = false; told = null; return made; })), guide());
   }
+
+  /* Which of them: nothing ticked is everything. Asked for apart from the queue, whose answers name no model. */
+  function only() {
+    const box = h('details.only', {}, h('summary', {}, 'Only some of them')), { view } = studio.state;
+    const tick = (group, value, label) => h('label', {}, h('input', { type: 'checkbox', name: `only-${group}`, value }), h('span', {}, label));
+    const group = (name, title, values) => values.length > 1 ? h('fieldset', {}, h('legend', {}, title), ...values.map(v => tick(name, v, v))) : null;
+    inLine(async () => {
+      const { models, scenarios } = await call('annotate_filters');
+      const groups = [view?.tree ? h('fieldset', {}, h('legend', {}, 'Dialogue'), tick('trees', view.tree, `Only the one open in Explore: ${view.title || 'Untitled'}`)) : null, group('models', 'Models', models), group('scenarios', 'Scenarios', scenarios)].filter(Boolean);
+      box.append(...groups.length ? groups : [h('p.soft', {}, 'There is one model and no scenario: nothing to choose from.')]);
+    });
+    return box;
+  }
+  const narrowed = () => Object.fromEntries(['trees', 'models', 'scenarios'].map(name => [name, [...root.querySelectorAll(`[name="only-${name}"]:checked`)].map(i => i.value)]));
 
   const guide = () => h('details.guide', {}, h('summary', {}, 'What the levels mean'), verify.guidelines(), ...rubric.dimensions.map(d => h('section', {}, h('h3', {}, `${d.code} ${d.name}`), h('p', {}, d.asks), h('ul', {}, ...d.values.map(v => h('li', {}, h('b', {}, String(v)), ` ${d.levels[v]}`))), d.notes.length ? h('p.soft', {}, d.notes.join(' ')) : null)));
 

@@ -23,7 +23,7 @@ LETTERS = "ABCD"
 KINDS = {"rate": "Rate replies", "local": "Compare replies", "global": "Compare dialogues"}
 RULES = {
     "unrated": "Unrated first", "unsure": "Where the judge is least sure", "apart": "Where the judge and you differ most",
-    "balanced": "Balanced over dialogues, depth and model", "random": "In random order",
+    "balanced": "Balanced over dialogues, depth, scenario and model", "random": "In random order",
 }  # fmt: skip
 PAIRS_A_TREE, ENDS_A_TREE = 6, 40  # pairs of dialogues of one tree, and the dialogues they are drawn from, at most
 LONGEST_S, MOST = 3600.0, 1_000_000  # seconds an item may count; items a goal may name
@@ -31,11 +31,11 @@ UNSCORED = {
     "unsure": "No judge has said how sure it is of these replies. Train one and score with it, or choose another rule.",
     "apart": "No reply here has both a judge's score and yours. Rate some that a judge has scored, or choose another rule.",
 }
-SEEN = ("kind", "html", "caption", "missing", "url")  # of a part, before the vote
+SEEN = ("kind", "html", "caption", "missing", "url", "view", "width", "height")  # of a part, before the vote
 
 
 def plan(studio: Studio, kind: str, rule: str, goal: int, trees: Sequence[str] = (), models: Sequence[str] = (), round: int = 1,
-         seed: int | None = None) -> dict[str, Any]:  # fmt: skip
+         seed: int | None = None, scenarios: Sequence[str] = ()) -> dict[str, Any]:  # fmt: skip
     """Put everything there is to judge in order and open it as the queue; returns what ``state`` does.
 
     Raises:
@@ -46,19 +46,26 @@ def plan(studio: Studio, kind: str, rule: str, goal: int, trees: Sequence[str] =
             f"A queue is one of {', '.join(KINDS)} by one of {', '.join(RULES)}; not {kind!r:.20} by {rule!r:.20}."
         )
     who = studio.config.annotator
-    found = studio.store.candidates(who, round, "global" if kind == "global" else "local", trees, models)
+    found = studio.store.candidates(who, round, "global" if kind == "global" else "local", trees, models, scenarios)
     drawn = random.Random().randrange(2**31) if seed is None else seed
     rng = random.Random(drawn)
     done = studio.store.compared(who, round, kind) if kind != "rate" else set()
     groups = _groups(kind, found, rng, done)
     if not groups:
-        raise StudioError(_nothing(kind, bool(trees or models)))
+        raise StudioError(_nothing(kind, bool(trees or models or scenarios)))
     if rule in UNSCORED and not any(getattr(c, rule) is not None for c in found):
         raise StudioError(UNSCORED[rule])
     ordered = _order(groups, rule, rng)
     nodes = [rng.sample(g, len(g)) for g in ([c.id for c in g] for g in ordered)]
     studio.store.plan_queue(
-        kind, rule, {"trees": list(trees), "models": list(models)}, drawn, who, round, min(max(1, goal), MOST), nodes
+        kind,
+        rule,
+        {"trees": list(trees), "models": list(models), "scenarios": list(scenarios)},
+        drawn,
+        who,
+        round,
+        min(max(1, goal), MOST),
+        nodes,
     )
     return state(studio)
 
@@ -89,12 +96,12 @@ def _order(groups: list[list[Candidate]], rule: str, rng: random.Random) -> list
         return sorted(shuffled, key=lambda g: sum(c.rated for c in g))
     if rule in ("unsure", "apart"):
         return sorted(shuffled, key=lambda g: -max(getattr(c, rule) or 0.0 for c in g))
-    if rule == "balanced":  # each time the one of whose dialogue, depth and model the fewest came before
+    if rule == "balanced":  # each time the one of whose dialogue, depth, scenario and model the fewest came before
         seen: dict[Any, int] = defaultdict(int)
         ranked = []
         for g in shuffled:
-            kinds = (("tree", g[0].tree_id), ("depth", g[0].depth), ("model", g[0].model))
-            ranked.append((seen[kinds[0]], seen[kinds[1]] + seen[kinds[2]], g))
+            kinds = (("tree", g[0].tree_id), ("depth", g[0].depth), ("model", g[0].model), ("scenario", g[0].scenario))
+            ranked.append((seen[kinds[0]], sum(seen[k] for k in kinds[1:]), g))
             for k in kinds:
                 seen[k] += 1
         return [g for *_, g in sorted(ranked, key=lambda r: r[:2])]
@@ -121,6 +128,7 @@ def state(studio: Studio) -> dict[str, Any]:
     left = max(0, min(queue["goal"], queue["total"]) - queue["done"])
     told = {k: queue[k] for k in ("id", "kind", "rule", "goal", "total", "done", "round")}
     told["says"] = (RULES | verification.RULES)[queue["rule"]]
+    told["filtered"] = any(queue["filters"].values())
     if queue["rule"] == "second":
         told["verdicts"] = studio.store.verdicts(queue["id"])
     next_item = studio.store.next_item(queue["id"])
@@ -144,6 +152,14 @@ def shown(studio: Studio, queue: dict[str, Any], item: Item) -> dict[str, Any]:
     again = {"pass": verification.about(studio, queue, item)} if queue["rule"] in verification.RULES else {}
     return {"id": item.id, "kind": queue["kind"], "prefix": blind(studio, paths[0][:common]), "sides": sides, "scores": scores,
             "ends": queue["kind"] == "rate" and studio.store.leaf(item.nodes[0]) == item.nodes[0], **again}  # fmt: skip
+
+
+def ahead(studio: Studio) -> dict[str, Any]:
+    """Addresses of the pictures of the item after the next one, so that a page can fetch them before they are asked for."""
+    queue = studio.store.open_queue(studio.config.annotator)
+    item = studio.store.next_item(queue["id"], 1) if queue else None
+    nodes = {n.id: n for end in (item.nodes if item else ()) for n in studio.store.path(end)}
+    return {"pictures": list({p["view"]: 0 for n in nodes.values() for p in views.parts(studio, n) if "view" in p})}
 
 
 def blind(studio: Studio, nodes: Sequence[Node]) -> list[dict[str, Any]]:

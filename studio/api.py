@@ -108,7 +108,7 @@ def _poll(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 
 def _plan(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     return annotating.plan(studio, data["kind"], data["rule"], int(data["goal"]), [str(t) for t in data.get("trees") or ()],
-                           [str(m) for m in data.get("models") or ()])  # fmt: skip
+                           [str(m) for m in data.get("models") or ()], scenarios=[str(s) for s in data.get("scenarios") or ()])  # fmt: skip
 
 
 def _seconds(data: dict[str, Any]) -> float | None:
@@ -171,6 +171,8 @@ CALLS: dict[str, Call] = {
     "judge_find": lambda studio, data: judgescreen.find(studio, str(data["tree"]), data["what"]),
     "annotate": lambda studio, data: annotating.state(studio),
     "annotate_plan": _plan,
+    "annotate_ahead": lambda studio, data: annotating.ahead(studio),
+    "annotate_filters": lambda studio, data: studio.store.queue_filters(),
     "annotate_score": lambda studio, data: _asdict(
         annotating.score(studio, data["item"], data["dimension"], data["value"])
     ),

@@ -21,7 +21,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
 from judge import rubric
-from studio import StudioError
+from studio import StudioError, views
 from studio.actions import Studio
 from studio.config import Config
 from studio.guard import Guard, check_bind
@@ -67,11 +67,18 @@ def web_app(studio: Studio) -> FastAPI:
         path = studio.media.path(sha256)
         return FileResponse(path, headers=KEEP) if path else PlainTextResponse("There is no such picture.", 404)
 
-    @app.get("/thumb/{sha256}")
-    def thumbnail(sha256: str) -> Response:
+    def smaller(sha256: str, size: int) -> Response:
         if studio.media.path(sha256) is None:
             return PlainTextResponse("There is no such picture.", 404)
-        return FileResponse(studio.media.thumbnail(sha256, 640), headers=KEEP)
+        return FileResponse(studio.media.thumbnail(sha256, size), headers=KEEP)
+
+    @app.get("/thumb/{sha256}")
+    def thumbnail(sha256: str) -> Response:
+        return smaller(sha256, 640)
+
+    @app.get("/view/{sha256}")
+    def view(sha256: str) -> Response:
+        return smaller(sha256, views.SCREEN)
 
     mount(app, studio, UPLOAD_CAP)
     return app

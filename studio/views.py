@@ -17,6 +17,7 @@ from studio.tree import Node, Part
 
 LOCAL = ("L1", "L2", "L3", "L4")
 MAX_LANES = 8
+SCREEN = 1600  # pixels of the longer side: as large as a picture is drawn on any screen; the whole file is a click away
 render = functools.lru_cache(maxsize=1024)(markdown.render)  # finished texts are drawn again at every visit
 
 
@@ -159,7 +160,8 @@ def _part(studio: Studio, part: Part, images: dict[str, dict[str, Any]]) -> dict
     row = images.get(part.image_sha256 or "")
     shown = {"kind": "image", "caption": part.caption, "missing": row is None, "reference": part.text}
     if row:
-        shown |= {"image": row["sha256"], "url": f"/media/{row['sha256']}", "thumb": f"/thumb/{row['sha256']}", "width": row["width"],
+        shown |= {"image": row["sha256"], "url": f"/media/{row['sha256']}", "thumb": f"/thumb/{row['sha256']}",
+                  "view": f"/{'view' if max(row['width'], row['height']) > SCREEN else 'media'}/{row['sha256']}", "width": row["width"],
                   "height": row["height"], "origin": row["origin"]}  # fmt: skip
     return shown
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import Counter
 
 import pytest
+from PIL import Image
 
 from studio import StudioError, annotating
 from studio.actions import Studio
@@ -13,6 +15,19 @@ from studio.store.queues import NEXT
 from studio.tree import Part
 from tests.conftest import plant
 from tests.test_annotating import family, item, judged, queue
+
+
+def picture(studio: Studio, shade: int) -> str:
+    """Keep a picture wider than any screen; returns its hash."""
+    data = io.BytesIO()
+    Image.new("L", (2000, 30), shade).save(data, "PNG")
+    kept = studio.media.add(data.getvalue())
+    studio.store.add_image(kept.sha256, kept.mime, kept.width, kept.height, kept.bytes, "upload")
+    return kept.sha256
+
+
+def shown_picture(studio: Studio) -> str:
+    return str(annotating.state(studio)["item"]["prefix"][0]["parts"][0]["view"])
 
 
 def test_unrated_replies_come_first(studio: Studio) -> None:
@@ -94,6 +109,35 @@ def test_filters(studio: Studio) -> None:
         annotating.plan(studio, "rate", "random", 10, models=["none"])
 
 
+def test_scenarios_are_a_filter_and_are_balanced(studio: Studio) -> None:
+    store = studio.store
+    of: dict[str, str] = {}
+    for scenario, n in (("maps", 3), ("meals", 1), ("", 1)):
+        for i in range(n):
+            tree = store.create_tree(f"{scenario} {i}", [scenario] if scenario else [])
+            asked = store.add_node(tree, None, "user", [Part("text", "q")])
+            of[store.add_node(tree, asked, "assistant", [Part("text", "a")], model=f"m{i}")] = scenario
+    assert store.queue_filters() == {"models": ["m0", "m1", "m2"], "scenarios": ["maps", "meals"]}
+    annotating.plan(studio, "rate", "balanced", 10, seed=3)
+    assert {of[n] for (n,) in queue(studio)[:3]} == {"maps", "meals", ""}
+    annotating.plan(studio, "rate", "random", 10, scenarios=["meals"])
+    assert [of[n] for (n,) in queue(studio)] == ["meals"]
+    assert annotating.state(studio)["queue"]["filtered"] is True
+
+
+def test_pictures_of_the_item_after_the_next_one(studio: Studio) -> None:
+    tree = studio.store.create_tree("t")
+    for h in [picture(studio, shade) for shade in (0, 120, 240)]:
+        asked = studio.store.add_node(tree, None, "user", [Part("image", image_sha256=h)])
+        studio.store.add_node(tree, asked, "assistant", [Part("text", "a")], model="m")
+    annotating.plan(studio, "rate", "random", 10, seed=1)
+    first, second = shown_picture(studio), annotating.ahead(studio)["pictures"]
+    assert first not in second
+    assert second[0].startswith("/view/")
+    annotating.skip(studio, item(studio))
+    assert [shown_picture(studio)] == second
+
+
 def test_what_is_never_asked_about(studio: Studio) -> None:
     a, b, c, d = plant(studio, "q", "good", "pruned question", "below it")
     tree = studio.store.node(a).tree_id
@@ -158,7 +202,7 @@ def test_each_side_is_first_about_as_often(studio: Studio) -> None:
 def test_the_next_item_is_one_look_at_the_index(studio: Studio) -> None:
     [a] = family(studio, 1)
     annotating.plan(studio, "rate", "random", 10)
-    plan = [r["detail"] for r in studio.store.rows(f"EXPLAIN QUERY PLAN {NEXT}", ["x"])]
+    plan = [r["detail"] for r in studio.store.rows(f"EXPLAIN QUERY PLAN {NEXT}", ["x", 0])]
     assert plan[0].startswith("SEARCH i USING INDEX queue_next (queue_id=? AND state=?)")
     assert not [
         s for s in plan if "TEMP B-TREE" in s or (s.startswith("SCAN") and s != "SCAN up" and "json_each" not in s)

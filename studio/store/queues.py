@@ -25,7 +25,7 @@ SELECT id, queue_id, nodes, state, seconds, revealed_at FROM queue_items i WHERE
     UNION ALL SELECT n.parent_id, n.pruned_at FROM up JOIN nodes n ON n.id = up.parent_id
   )
   SELECT 1 FROM up WHERE pruned_at IS NOT NULL
-) ORDER BY ordinal LIMIT 1
+) ORDER BY ordinal LIMIT 1 OFFSET ?
 """
 
 
@@ -46,13 +46,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A whole reply on no pruned branch. ``rated``: how many dimensions this annotator has scored in this round."""
+    """A whole reply on no pruned branch. ``scenario``: its tree's first tag. ``rated``: dimensions this annotator has scored in this round."""
 
     id: str
     tree_id: str
     parent_id: str
     depth: int
     model: str
+    scenario: str
     leaf: bool
     rated: int
     unsure: float | None
@@ -63,7 +64,13 @@ class Queues(Connection):
     """At most one queue is open for an annotator and round; planning another closes it."""
 
     def candidates(
-        self, annotator: str, round: int, level: str, tree_ids: Sequence[str] = (), models: Sequence[str] = ()
+        self,
+        annotator: str,
+        round: int,
+        level: str,
+        tree_ids: Sequence[str] = (),
+        models: Sequence[str] = (),
+        scenarios: Sequence[str] = (),
     ) -> list[Candidate]:
         """Everything that can be judged, in order of age. ``level``: whose dimensions count as rated; empty filters: no filter.
 
@@ -72,8 +79,9 @@ class Queues(Connection):
         codes = [code for code, d in rubric.dimensions().items() if d.level == level]
         sql = (
             ALIVE + "SELECT n.id, n.tree_id, n.parent_id, a.depth, coalesce(n.model, '') AS model, "
+            "coalesce(json_extract(t.tags, '$[0]'), '') AS scenario, "
             "NOT EXISTS (SELECT 1 FROM nodes c WHERE c.parent_id = n.id AND c.pruned_at IS NULL) AS leaf, coalesce(r.rated, 0) AS rated, "
-            "j.unsure, j.apart FROM alive a JOIN nodes n ON n.id = a.id "
+            "j.unsure, j.apart FROM alive a JOIN nodes n ON n.id = a.id JOIN trees t ON t.id = n.tree_id "
             "LEFT JOIN (SELECT node_id, count(*) AS rated FROM current_scores WHERE annotator = :who AND round = :round "
             "AND dimension IN (SELECT value FROM json_each(:codes)) GROUP BY node_id) r ON r.node_id = n.id "
             "LEFT JOIN (SELECT s.node_id, avg(s.spread) AS unsure, max(abs(s.value - c.value)) AS apart FROM judge_scores s "
@@ -83,7 +91,9 @@ class Queues(Connection):
             "WHERE n.role = 'assistant' AND n.parent_id IS NOT NULL AND n.status IN ('done', 'stopped') "
             "AND EXISTS (SELECT 1 FROM parts p WHERE p.node_id = n.id AND (p.kind = 'image' OR trim(p.text, char(9, 10, 13, 32)) != '')) "
             "AND (:trees = '[]' OR n.tree_id IN (SELECT value FROM json_each(:trees))) "
-            "AND (:models = '[]' OR n.model IN (SELECT value FROM json_each(:models))) ORDER BY n.id"
+            "AND (:models = '[]' OR coalesce(n.model, '') IN (SELECT value FROM json_each(:models))) "
+            "AND (:scenarios = '[]' OR EXISTS (SELECT 1 FROM json_each(t.tags) WHERE value IN "
+            "(SELECT value FROM json_each(:scenarios)))) ORDER BY n.id"
         )
         given = {
             "who": annotator,
@@ -91,8 +101,20 @@ class Queues(Connection):
             "codes": json.dumps(codes),
             "trees": json.dumps(list(tree_ids)),
             "models": json.dumps(list(models)),
+            "scenarios": json.dumps(list(scenarios)),
         }
         return [Candidate(**r | {"leaf": bool(r["leaf"])}) for r in self.rows(sql, given)]
+
+    def queue_filters(self) -> dict[str, list[str]]:
+        """What a queue can be narrowed to: models that have answered, and tags of trees. Both sorted."""
+        models = (
+            "SELECT DISTINCT model AS value FROM nodes WHERE role = 'assistant' AND model IS NOT NULL ORDER BY model"
+        )
+        tags = "SELECT DISTINCT j.value FROM trees t, json_each(t.tags) j ORDER BY j.value"
+        return {
+            "models": [r["value"] for r in self.rows(models)],
+            "scenarios": [str(r["value"]) for r in self.rows(tags)],
+        }
 
     def compared(self, annotator: str, round: int, level: str) -> set[frozenset[str]]:
         """Pairs that this annotator has compared in this round."""
@@ -119,9 +141,9 @@ class Queues(Connection):
         )
         return found[0] | {"filters": json.loads(found[0]["filters"])} if found else None
 
-    def next_item(self, queue_id: str) -> Item | None:
-        """The first item that is not done and of which nothing has been pruned since."""
-        found = self.rows(NEXT, [queue_id])
+    def next_item(self, queue_id: str, after: int = 0) -> Item | None:
+        """The first item that is not done and of which nothing has been pruned since; ``after``: so many of them passed over."""
+        found = self.rows(NEXT, [queue_id, after])
         return _item(found[0]) if found else None
 
     def queue_item(self, item_id: str) -> Item:
