@@ -44,7 +44,11 @@
       h('label', {}, h('span', {}, 'Level'), h('select', { id: 'judge-level' }, ...[['both', 'Replies and dialogues'], ['local', 'Replies'], ['global', 'Dialogues']].map(([v, t]) => h('option', { value: v }, t)))),
       input('epochs', 'Epochs', { type: 'number', min: 0.1, max: 100, step: 0.5, value: 3 }), input('rank', 'LoRA rank', { type: 'number', min: 0, max: 256, value: 16, title: '0 trains the score head alone: quick, weaker' }),
       input('rate', 'Learning rate', { type: 'number', step: 'any', value: 0.0002 }), input('seed', 'Seed', { type: 'number', min: 0, value: 0 }),
-      h('button.primary', { id: 'judge-start', onclick: start }, 'Train'));
+      h('button.primary', { id: 'judge-start', onclick: start }, 'Train'), h('p.soft.judge-estimate', { role: 'status' }));
+    const foresee = async () => { form.querySelector('.judge-estimate').textContent = (await call('judge_estimate', { base: value('base'), level: value('level'), epochs: Number(value('epochs')) })).says; };
+    let soon = null;
+    form.addEventListener('input', () => { clearTimeout(soon); soon = setTimeout(() => foresee().catch(() => {}), 400); });
+    foresee().catch(() => {});
     return form;
   }
 
@@ -64,14 +68,16 @@
       h('figcaption', {}, `loss by step; blue: training, orange dashes: held-out dialogues${heard}`));
   }
 
-  const states = { running: 'training', done: 'done', stopped: 'stopped', failed: 'failed' };
+  const states = { running: 'training', done: 'done', stopped: 'paused', failed: 'failed' };
   function job(j) {
     const early = j.status === 'done' && j.step < j.steps ? '; it got no better after that' : '';
     const steps = j.step ? `step ${j.step} of ${j.steps}${early}` : j.status === 'running' ? 'getting ready …' : '';
     return h('section.judge-job', { 'data-job': j.id }, h('header', {}, h('b', {}, j.name), h('span.soft', { role: 'status' }, states[j.status]), h('progress', { max: 1, value: j.progress, ariaLabel: `Progress of ${j.name}` }),
       h('span', {}, steps), h('span.soft', {}, j.status === 'running' ? time(j.eta_s) : ''), j.tokens_per_s ? h('span.soft', {}, `${Math.round(j.tokens_per_s)} tokens/s`) : null,
-      j.status === 'running' ? h('button', { onclick: () => act('judge_stop', { job: j.id }) }, 'Stop') : null,
-      ['stopped', 'failed'].includes(j.status) ? h('button', { onclick: () => act('judge_go_on', { job: j.id }) }, 'Go on') : null),
+      j.memory_mb ? h('span.soft', {}, `${(j.memory_mb / 1024).toFixed(1)} GB`) : null,
+      j.status === 'running' ? h('button', { onclick: () => act('judge_stop', { job: j.id }), title: 'After this step; it goes on from there' }, 'Pause') : null,
+      ['stopped', 'failed'].includes(j.status) ? h('button', { onclick: () => act('judge_go_on', { job: j.id }) }, 'Go on') : null,
+      ['running', 'stopped', 'failed'].includes(j.status) && j.step ? h('button', { onclick: () => act('judge_keep', { job: j.id }), title: 'Ends the training; the best moment until now becomes the judge' }, 'Stop and keep the best') : null),
     j.message ? h('p.warn', {}, j.message) : null, j.error ? h('p.problem', { role: 'alert' }, j.error) : null, curve(j.curve));
   }
 

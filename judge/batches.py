@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,9 @@ from judge.rubric import JudgeError, check, dimensions
 from studio.tree import Tree
 
 Batch = dict[str, Any]
+Placed = tuple[
+    Score | Comparison, Sequence[int], torch.Tensor
+]  # a label, where its replies stand, its weights (1 + copies,)
 OUTCOMES = {"left": 1, "right": -1, "tie": 0}
 
 
@@ -90,39 +93,14 @@ class Forests(Dataset[Batch]):
 
     def _labels(self, parts: Sequence[Part], ends: Sequence[dict[str, int]]) -> Batch:
         at: dict[int, int] = {}  # token -> index among the scored replies
-        scores: list[tuple[int, int, int]] = []
-        pairs: list[tuple[int, int, int, int]] = []
-        margins: list[float] = []
-        weights: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        found: list[Placed] = []
         for i, part in enumerate(parts):
-            copies = self._resampled(part.tree.id)
-            for label in (found for item in part.items for found in self.labels[part.tree.id, item]):
-                ends_at = [at.setdefault(ends[i][n], len(at)) for n in _nodes(label)]
-                row = self.rows[label.dimension]
-                if isinstance(label, Score):
-                    known = dimensions().get(label.dimension)
-                    scores.append((ends_at[0], row, known.values.index(label.value) if known else label.value))
-                else:
-                    pairs.append((ends_at[0], ends_at[1], row, OUTCOMES[label.outcome]))
-                    margins.append(-1.0 if label.margin is None else label.margin / 3)
-                weights[not isinstance(label, Score)].append(copies * label.weight)
+            weights = resampled(part.tree.id, self.copies, self.seed)
+            for label in (one for item in part.items for one in self.labels[part.tree.id, item]):
+                found.append((label, [at.setdefault(ends[i][n], len(at)) for n in label_nodes(label)], weights))
         if not at:  # a batch that only fills up: something must be scored for the gradient to exist
             at[next(iter(ends[0].values()))] = 0
-        none = torch.zeros(0, 1 + self.copies)
-        return {
-            "ends": torch.tensor(list(at)),
-            "scores": torch.tensor(scores, dtype=torch.long).reshape(-1, 3),
-            "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 4),
-            "margins": torch.tensor(margins),
-            "score_weights": torch.stack(weights[0]) if weights[0] else none,
-            "pair_weights": torch.stack(weights[1]) if weights[1] else none,
-        }
-
-    def _resampled(self, tree_id: str) -> torch.Tensor:
-        """Weight 1 for the judge, and how often each copy's bootstrap sample drew this tree (Poisson, mean 1)."""
-        digest = hashlib.sha256(f"{self.seed} {tree_id}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        return torch.cat([torch.ones(1), torch.poisson(torch.ones(self.copies), generator=generator)])
+        return {"ends": torch.tensor(list(at)), **label_tensors(found, self.rows, self.copies)}
 
     def _check(self, example: Example, label: Score | Comparison) -> None:
         if label.dimension not in self.rows:
@@ -130,19 +108,52 @@ class Forests(Dataset[Batch]):
                              "If it is an own one of somebody else, take over their rubric.json.")  # fmt: skip
         if isinstance(label, Score) and label.dimension in dimensions():
             check(label.dimension, label.value)
-        for node in _nodes(label):
+        for node in label_nodes(label):
             if node not in example.tree.nodes:
                 raise JudgeError(
                     f"A label of tree {example.tree.id} names {node!r}, which is not in it. Export the tree again."
                 )
 
 
-def _nodes(label: Score | Comparison) -> tuple[str, ...]:
+def label_tensors(labels: Sequence[Placed], rows: Mapping[str, int], copies: int) -> Batch:
+    """Labels as ``judge.losses.label_losses`` takes them; ``rows``: where a head has each dimension."""
+    scores: list[tuple[int, int, int]] = []
+    pairs: list[tuple[int, int, int, int]] = []
+    margins: list[float] = []
+    weights: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+    for label, at, weight in labels:
+        row = rows[label.dimension]
+        if isinstance(label, Score):
+            known = dimensions().get(label.dimension)
+            scores.append((at[0], row, known.values.index(label.value) if known else label.value))
+        else:
+            pairs.append((at[0], at[1], row, OUTCOMES[label.outcome]))
+            margins.append(-1.0 if label.margin is None else label.margin / 3)
+        weights[not isinstance(label, Score)].append(weight * label.weight)
+    none = torch.zeros(0, 1 + copies)
+    return {
+        "scores": torch.tensor(scores, dtype=torch.long).reshape(-1, 3),
+        "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 4),
+        "margins": torch.tensor(margins),
+        "score_weights": torch.stack(weights[0]) if weights[0] else none,
+        "pair_weights": torch.stack(weights[1]) if weights[1] else none,
+    }
+
+
+def resampled(tree_id: str, copies: int, seed: int) -> torch.Tensor:
+    """Weight 1 for the judge, and how often each copy's bootstrap sample drew this tree (Poisson, mean 1)."""
+    digest = hashlib.sha256(f"{seed} {tree_id}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.cat([torch.ones(1), torch.poisson(torch.ones(copies), generator=generator)])
+
+
+def label_nodes(label: Score | Comparison) -> tuple[str, ...]:
+    """The replies that a label speaks of."""
     return (label.node,) if isinstance(label, Score) else (label.left, label.right)
 
 
 def _item(label: Score | Comparison) -> Item:
-    return tuple(sorted(_nodes(label)))
+    return tuple(sorted(label_nodes(label)))
 
 
 def collate(batch: list[Batch]) -> Batch:

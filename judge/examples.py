@@ -222,6 +222,11 @@ def split(examples: list[Example], seed: int = 0, validation: float = 0.1, test:
     return Split(train, held_out, tested, seed)
 
 
+def same_question(tree: Tree) -> str:
+    """A hash that trees grown from the same question share."""
+    return _root_hash(tree)
+
+
 def _root_hash(tree: Tree) -> str:
     roots = [tree.nodes[i] for i in tree.children.get(None, [])]
     said = [[(p.kind, " ".join(p.text.split()).casefold(), p.image_sha256) for p in n.parts] for n in roots]

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from judge import files, report
 from judge.evaluation import PairResult, ScoreResult, evaluate
 from judge.examples import Comparison, Example, Level, level_of, with_derived
-from judge.model import JudgeModel
+from judge.model import JudgeModel, ScoreHead
 from judge.rubric import JudgeError
 from judge.scoring import Reading, Scorer
 
 Groups = Mapping[tuple[str, str], str]  # (left, right) of a comparison -> its group
 
 
+class Reads(Protocol):
+    """What can be put to the test: a head, and readings of a tree's replies."""
+
+    @property
+    def head(self) -> ScoreHead: ...
+    def tree(self, example: Example, nodes: Iterable[str] | None = None) -> dict[str, Reading]: ...
+
+
 def measure(
-    scorer: Scorer,
+    scorer: Reads,
     examples: Sequence[Example],
     groups: Groups | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
@@ -28,7 +36,7 @@ def measure(
 
     Raises JudgeError as ``Scorer.tree``.
     """
-    margins = dict(zip(scorer.model.head.rows, scorer.model.head.tie_margins().tolist(), strict=True))
+    margins = dict(zip(scorer.head.rows, scorer.head.tie_margins().tolist(), strict=True))
     pairs: list[PairResult] = []
     scores: list[ScoreResult] = []
     for i, e in enumerate(examples):

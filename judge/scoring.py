@@ -18,7 +18,7 @@ from judge import files
 from judge.encoding import Images
 from judge.examples import Example
 from judge.losses import preference
-from judge.model import JudgeModel
+from judge.model import JudgeModel, ScoreHead
 from judge.packing import Piece, bundle, pack, plan
 from judge.rubric import JudgeError
 from studio.tree import Node
@@ -188,12 +188,22 @@ class Scorer:
         kept = [(layer.keys[:, :, prefix:], layer.values[:, :, prefix:]) for layer in out.past_key_values.layers]
         return out.last_hidden_state[0], kept
 
+    @property
+    def head(self) -> ScoreHead:
+        """What turns hidden states into scores."""
+        return self.model.head
+
     def reading(self, scalars: torch.Tensor) -> Reading:
         """Scalars (1 + copies, rows) in words a person reads."""
-        expected = self.model.head.expected(scalars)
-        spread = expected[1:].std(0) if len(scalars) > 2 else torch.zeros_like(expected[0])
-        rows = [(i, r) for i, r in enumerate(self.model.head.rows) if self.trained is None or self.trained.get(r)]
-        return Reading(*({r: float(x[i]) for i, r in rows} for x in (scalars[0], expected[0], spread)))
+        return read_off(self.head, scalars, self.trained)
+
+
+def read_off(head: ScoreHead, scalars: torch.Tensor, trained: Mapping[str, int] | None = None) -> Reading:
+    """Scalars (1 + copies, rows) as a reading; ``trained``: labels by dimension, silent on those without (None: on none)."""
+    expected = head.expected(scalars)
+    spread = expected[1:].std(0) if len(scalars) > 2 else torch.zeros_like(expected[0])
+    rows = [(i, r) for i, r in enumerate(head.rows) if trained is None or trained.get(r)]
+    return Reading(*({r: float(x[i]) for i, r in rows} for x in (scalars[0], expected[0], spread)))
 
 
 def trained_on(card: Mapping[str, Any]) -> dict[str, int]:

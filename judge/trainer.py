@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -36,12 +37,12 @@ class JudgeTrainer(transformers.Trainer):
         self.tokens_seen = 0
         self.own_loss: Any = 0.0  # of the judge without its copies, since the last log
 
-    def go_on(self, last: Path | None) -> None:
-        """Train, from the checkpoint ``last`` on; a run that had stopped early there only takes its best weights."""
+    def go_on(self, last: Path | None, keep: bool = False) -> None:
+        """Train, from the checkpoint ``last`` on; a run that had stopped early there, or is to be kept, only takes its best weights."""
         if last:
             self.state = TrainerState.load_from_json(str(last / STATE))
-            if self.out_of_patience:
-                self._load_best_model()
+            if self.out_of_patience or keep:
+                self._load_from_checkpoint(str(self.state.best_model_checkpoint or last))
                 return
         self.train(resume_from_checkpoint=str(last) if last else None)
 
@@ -187,7 +188,7 @@ class Reporter(TrainerCallback):
         self.progress, self.stop = progress, stop
         self.started = self.first_step = 0.0
         self.trainer: JudgeTrainer | None = None
-        self.stopped = False  # because it was asked to
+        self.memory_mb = 0.0  # the most this process was seen to take
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.started, self.first_step = time.monotonic(), state.global_step
@@ -197,7 +198,6 @@ class Reporter(TrainerCallback):
         if args.world_size > 1 and self.trainer:  # all at the same step, whichever heard it
             asked = self.trainer.accelerator.reduce(asked)
         if asked:
-            self.stopped = True
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -211,6 +211,7 @@ class Reporter(TrainerCallback):
             for k, v in (logs or {}).items()
             if k in ("loss", "learning_rate", "grad_norm") or k.startswith("eval_")
         }
+        self.memory_mb = max(self.memory_mb, psutil.Process().memory_info().rss / 2**20)
         self.progress({"step": state.global_step, "steps": state.max_steps, "epoch": round(state.epoch or 0, 3), **kept,
                        "tokens_per_s": round(self.trainer.tokens_seen / spent, 1) if spent else None,
-                       "eta_s": None if left is None else round(left, 1)})  # fmt: skip
+                       "eta_s": None if left is None else round(left, 1), "memory_mb": round(self.memory_mb)})  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import transformers
 
-from judge import backbones, files
+from judge import backbones, files, runs
 from judge.batches import Forests, collate
 from judge.examples import Example, Level, Split, data_card, data_hash, split, with_derived
 from judge.model import JudgeModel, LoraSettings, scales_now
@@ -74,7 +74,7 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
     """Train a judge called ``name`` under ``judges``, or go on with a run that was interrupted.
 
     ``parts``: which trees are for what (default: dealt by the settings' seed). ``stop``: set, it ends after the step with
-    a checkpoint; so does Ctrl+C.
+    a checkpoint; so does Ctrl+C. Where ``runs.ask_to_keep`` was called, that ends it as a judge: the best one until then.
 
     Raises:
         JudgeError: too little data, a name taken, another run under that name, no such backbone, no memory, a full disk.
@@ -90,9 +90,12 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
     card = data_card(examples, parts)
     _check_enough(examples, parts)
     progress({"stage": "data", "data": card})
-    run = judges / f".{name}.run"
-    identity = {"settings": asdict(settings), "data": data_hash(examples), "split": asdict(parts)}
-    if _claim(run, identity):
+    run = runs.folder(judges, name)
+    identity: dict[str, Any] = {"settings": asdict(settings), "data": data_hash(examples), "split": asdict(parts), "card": card}
+    if runs.to_keep(run) and last_whole(run):  # the judge is made of what it learned from, whatever was rated since
+        identity = _begun(run, identity)
+        parts, card = Split(**identity["split"]), identity["card"]
+    elif _claim(run, identity):
         progress({"stage": "something was rated since it stopped: beginning again with all of it"})
     stop = stop or threading.Event()
     with _interrupts(stop), _memory(settings):
@@ -105,13 +108,14 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
             backbone.model.enable_input_require_grads()  # type: ignore[operator]
         reporter = Reporter(progress, stop)
         trainer = _trainer(model, examples, parts, replace(settings, max_path=room), run, reporter)
-        trainer.go_on(last_whole(run))
+        trainer.go_on(last_whole(run), runs.to_keep(run))
     step = trainer.state.global_step
-    if reporter.stopped and step < trainer.state.max_steps and not trainer.out_of_patience:
+    cut = step < trainer.state.max_steps and not trainer.out_of_patience
+    if cut and not (runs.to_keep(run) and step):
         return Trained(None, card, step)
     log = [e for e in trainer.state.log_history if "loss" in e or "eval_loss" in e]
     whole = {"name": name, "base": model.base_card, "model": model.settings, "settings": asdict(settings), "data": card,
-             "data_hash": identity["data"], "split": asdict(parts), "steps": step, "log": log, "best": trainer.state.best_metric,
+             "data_hash": identity["data"], "split": asdict(parts), "steps": step, "cut_short": cut, "log": log, "best": trainer.state.best_metric,
              "sees_images": model.encoder.images, "made_by": made_by, "versions": files.versions()}  # fmt: skip
     trainer.accelerator.wait_for_everyone()  # before the checkpoints go: all read the best
     if trainer.args.should_save:
@@ -208,6 +212,17 @@ def _claim(run: Path, identity: dict[str, Any]) -> bool:
             f"Cannot write to {run}: {error.strerror}. Free some space, or choose another home."
         ) from error
     return dropped
+
+
+def _begun(run: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """What a run was begun with, over what it would be begun with now. Raises JudgeError: its note cannot be read."""
+    try:
+        kept = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        return (
+            identity | kept | {"split": {k: tuple(v) if isinstance(v, list) else v for k, v in kept["split"].items()}}
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise JudgeError(f"Cannot read {run / 'run.json'}: {error}. Remove {run} and train again.") from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from backends import BackendError, Options
-from studio import StudioError, actions, annotating, judgescreen, verification, views
+from studio import StudioError, actions, annotating, claims, estimates, judgescreen, panel, steering, steering_view, verification, views
 from studio.actions import Ask, Studio, Undo, marking
 
 Call = Callable[[Studio, dict[str, Any]], dict[str, Any]]
@@ -124,6 +124,15 @@ def _remove_judge(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     return _undoable(judgescreen.remove(studio, str(data["judge"]))) | judgescreen.state(studio)
 
 
+def _chosen(data: dict[str, Any]) -> list[str]:
+    return [str(name) for name in data.get("chosen") or ()]
+
+
+def _panel(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    tree, leaf = (str(data[k]) if data.get(k) else None for k in ("tree", "leaf"))
+    return panel.state(studio, _chosen(data), tree, leaf, bool(data.get("blind")))
+
+
 def _verify_plan(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     verification.plan(studio, str(data["rule"]), int(data.get("share", 10)))
     return annotating.state(studio)
@@ -139,6 +148,12 @@ def _verify_decide(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
         studio, data["item"], data["verdict"], str(data.get("reason") or ""), annotating.clamped(_seconds(data))
     )
     return annotating.state(studio) | _undoable(undo)
+
+
+def _steer_better(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    margin = None if data.get("margin") in (None, "") else float(data["margin"])
+    steering.better(studio, str(data["node"]), str(data["dimension"]), how_to_ask(**data["how"]), int(data["most"]), margin, bool(data["blind"]))
+    return steering_view.state(studio, bool(data["blind"]))
 
 
 def _asdict(answer: dict[str, Any]) -> dict[str, Any]:
@@ -166,9 +181,27 @@ CALLS: dict[str, Call] = {
     "judge_train": _train,
     "judge_stop": lambda studio, data: judgescreen.stop(studio, str(data["job"])),
     "judge_go_on": lambda studio, data: judgescreen.go_on(studio, str(data["job"])),
+    "judge_keep": lambda studio, data: judgescreen.keep(studio, str(data["job"])),
+    "judge_estimate": lambda studio, data: estimates.estimate(
+        studio, str(data["base"]).strip(), data["level"], float(data["epochs"])
+    ),
     "judge_promote": lambda studio, data: judgescreen.promote(studio, data["judge"]),
     "judge_remove": _remove_judge,
     "judge_find": lambda studio, data: judgescreen.find(studio, str(data["tree"]), data["what"]),
+    "judge_about": lambda studio, data: claims.about(studio, str(data["dimension"])),
+    "steer": lambda studio, data: steering_view.state(studio, bool(data["blind"])),
+    "steer_best": lambda studio, data: {
+        "replies": steering.best(studio, str(data["node"]), data["wish"], how_to_ask(**data["how"]))
+    },
+    "steer_better": _steer_better,
+    "steer_cancel": lambda studio, data: {"cancelled": steering.cancel(studio)},
+    "panel": _panel,
+    "panel_start": lambda studio, data: panel.start(studio, _chosen(data), str(data["tree"]) if data.get("tree") else None),
+    "panel_agreement": lambda studio, data: panel.agreement(studio, _chosen(data)),
+    "panel_versions": lambda studio, data: panel.versions(studio, str(data["a"]), str(data["b"])),
+    "panel_score_versions": lambda studio, data: panel.score_versions(studio, str(data["a"]), str(data["b"])),
+    "panel_export": lambda studio, data: panel.export_merged(studio, str(data["judge"])),
+    "panel_cancel": lambda studio, data: panel.cancel(studio, str(data["key"])),
     "annotate": lambda studio, data: annotating.state(studio),
     "annotate_plan": _plan,
     "annotate_ahead": lambda studio, data: annotating.ahead(studio),

@@ -21,7 +21,7 @@ from studio import StudioError
 from studio.store import Store
 
 NICE = 10  # training yields to the person
-STOPPING = "Stopping after this step ..."
+STOPPING = "Pausing after this step ..."
 STARTED: dict[str, subprocess.Popen[bytes]] = {}  # by job: ours are waited for, or they stay zombies
 LOCK = threading.RLock()  # a job between its row and its process must not look dead to who watches
 
@@ -116,7 +116,7 @@ def _ended(store: Store, job: dict[str, Any]) -> dict[str, Any]:
     answer = _answer(_path(store, job["id"], ".json"))
     change: dict[str, Any] = {"message": None}
     if answer is None and job["message"] == STOPPING:
-        change |= {"status": "stopped", "message": "Stopped. Go on: it continues from what it last kept."}
+        change |= {"status": "stopped", "message": "Paused. Go on: it continues from what it last kept."}
     elif answer is None:
         said = _last_words(_path(store, job["id"], ".jsonl"))
         words = f" Its last words: {said}" if said else ""
@@ -124,7 +124,7 @@ def _ended(store: Store, job: dict[str, Any]) -> dict[str, Any]:
     elif "error" in answer:
         change |= {"status": "failed", "error": answer["error"]}
     elif answer.get("interrupted"):
-        change |= {"status": "stopped", "message": f"Stopped after step {answer['steps']}."}
+        change |= {"status": "stopped", "message": f"Paused after step {answer['steps']}."}
     else:
         change |= {"status": "done", "progress": 1.0}
     store.update_job(job["id"], **change)

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from judge import runs
 from judge.examples import NAME, data_card, split, with_derived
 from studio import StudioError, jobs, teaching
 from studio.actions import Studio, Undo
@@ -74,6 +75,26 @@ def stop(studio: Studio, job: str) -> dict[str, Any]:
 def go_on(studio: Studio, job: str) -> dict[str, Any]:
     """Go on with a stopped or failed job."""
     jobs.go_on(studio.store, job)
+    return state(studio)
+
+
+def keep(studio: Studio, job: str) -> dict[str, Any]:
+    """End a job with the best judge it has until now: after its step when it runs, else from what it last kept.
+
+    Raises:
+        StudioError: no such job, or one that kept nothing yet.
+    """
+    found = next((j for j in studio.store.jobs("train") if j["id"] == job), None)
+    try:
+        runs.ask_to_keep(
+            teaching.judges_folder(studio.store.home), str((found or {"payload": {}})["payload"].get("name"))
+        )
+    except OSError as error:
+        raise StudioError("This training has kept nothing yet. Let it take a few steps, or stop it.") from error
+    if found and found["status"] == "running":
+        jobs.stop(studio.store, job)
+    else:
+        jobs.go_on(studio.store, job)
     return state(studio)
 
 
@@ -158,6 +179,7 @@ def _job(job: dict[str, Any]) -> dict[str, Any]:
     ]
     last = lines[-1] if lines else {}
     return {"id": job["id"], "name": job["payload"].get("name"), "status": job["status"], "progress": job["progress"] or 0.0,
+            "memory_mb": last.get("memory_mb"),
             "message": job["message"], "error": job["error"], "started_at": job["started_at"], "curve": curve,
             "step": last.get("step"), "steps": last.get("steps"), "eta_s": last.get("eta_s"), "tokens_per_s": last.get("tokens_per_s")}  # fmt: skip
 

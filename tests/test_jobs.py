@@ -17,6 +17,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: the judge's tests did not run (make test installs it)")
 
+from judge import files
 from studio import StudioError, api, jobs, judgescreen
 from studio.actions import Studio
 from tests import teach, tiny
@@ -124,7 +125,7 @@ def test_killed_stopped_and_gone_on_with(studio: Studio, base: Path) -> None:
     assert "error" not in api.handle(studio, "judge_stop", {"job": job})
     stopped = ended(studio, job)
     assert (stopped["status"], stopped["error"]) == ("stopped", None)
-    at = int(re.fullmatch(r"Stopped after step (\d+)\.", stopped["message"])[1])
+    at = int(re.fullmatch(r"Paused after step (\d+)\.", stopped["message"])[1])
     assert at >= stopped["step"] > failed["step"]
     assert not studio.store.judges()
 
@@ -136,6 +137,52 @@ def test_killed_stopped_and_gone_on_with(studio: Studio, base: Path) -> None:
     assert set(range(1, steps[-1] + 1)) - set(steps) <= {at}  # the step of the stop is not told
     assert [j["name"] for j in judgescreen.state(studio)["judges"]] == ["first"]
     assert "is done" in line(studio, "judge_go_on", {"job": job})
+
+
+@pytest.mark.parametrize("first", ["running", "paused", "killed"])
+def test_stop_and_keep_the_best(studio: Studio, base: Path, first: str) -> None:
+    teach.rate(studio.store)
+    job = train(studio, base, epochs=LONG)
+    at_step(studio, job, 20)
+    if first == "paused":
+        api.handle(studio, "judge_stop", {"job": job})
+    elif first == "killed":
+        os.kill(studio.store.jobs()[0]["pid"], signal.SIGKILL)
+    if first != "running":
+        ended(studio, job)
+        node = next(r["node_id"] for r in studio.store.rows("SELECT node_id FROM current_scores LIMIT 1"))
+        studio.store.rate(node, "L4", 1, "later")  # rated since: the judge is made of what it learned from all the same
+    assert "error" not in api.handle(studio, "judge_keep", {"job": job})
+    assert ended(studio, job)["status"] == "done"
+    [judge] = judgescreen.state(studio)["judges"]
+    card = files.read_card(studio.store.home / "judges" / judge["name"])
+    assert card["cut_short"]
+    held = [e["eval_loss"] for e in card["log"] if "eval_loss" in e]
+    assert card["best"] == pytest.approx(min(held))  # of those until it was ended
+    assert not list((studio.store.home / "judges").glob(".*run"))
+
+
+def test_nothing_to_keep_yet(studio: Studio) -> None:
+    assert "kept nothing yet" in line(studio, "judge_keep", {"job": "none"})
+
+
+def test_an_estimate_before_it_starts(studio: Studio, base: Path) -> None:
+    asked = {"base": str(base), "level": "local", "epochs": 2}
+    assert "nothing of this level" in api.handle(studio, "judge_estimate", asked)["says"]
+    teach.rate(studio.store)
+    guessed = api.handle(studio, "judge_estimate", asked)
+    assert guessed["minutes"]
+    assert "a guess" in guessed["says"]
+    ended(studio, train(studio, base))
+    measured = api.handle(studio, "judge_estimate", asked)
+    assert "as the last training of this backbone went" in measured["says"]
+    read = [p["tokens_per_s"] for p in jobs.refresh(studio.store)[0]["lines"] if "loss" in p][-1]
+    low, high = measured["minutes"]
+    assert low < measured["tokens"] * 2 / read / 60 < high
+    unknown = api.handle(studio, "judge_estimate", asked | {"base": "some/model"})
+    assert unknown["minutes"] is None
+    assert "once the backbone is here" in unknown["says"]
+    assert "Epochs" in line(studio, "judge_estimate", asked | {"epochs": 0})
 
 
 def test_stopped_before_the_first_step_is_stopped(studio: Studio, base: Path) -> None:

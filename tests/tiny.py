@@ -43,17 +43,18 @@ def llama(folder: Path, hidden: int = 48, layers: int = 3) -> Path:
 
 
 def qwen(folder: Path, hidden: int = 48, layers: int = 3) -> Path:
-    """A Qwen2.5-VL with M-RoPE and a two-layer vision tower."""
+    """A Qwen2.5-VL with M-RoPE and a two-layer vision tower; ``hidden`` a multiple of 8."""
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2VLImageProcessorPil
 
     tok = tokenizer(folder, ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], QWEN_IMAGE)
     ids = {k: tok.convert_tokens_to_ids(v) for k, v in (("image_token_id", "<|image_pad|>"), ("video_token_id", "<|video_pad|>"),
            ("vision_start_token_id", "<|vision_start|>"), ("vision_end_token_id", "<|vision_end|>"))}  # fmt: skip
+    half = hidden // 4 // 2  # of a head's dimensions
     config = Qwen2_5_VLConfig(
         text_config=dict(vocab_size=len(tok), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers, num_attention_heads=4,
                          num_key_value_heads=2, max_position_embeddings=4096,
-                         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]}),
+                         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [half - 2 * (half // 3), half // 3, half // 3]}),
         vision_config=dict(depth=2, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=hidden, patch_size=14, window_size=56,
                            fullatt_block_indexes=[1], spatial_merge_size=2, temporal_patch_size=2), **ids)  # fmt: skip
     torch.manual_seed(0)

@@ -17,18 +17,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from judge import backbones
-from judge.batches import Reader
+from judge import backbones, frozen
 from judge.evaluation import PairResult, ScoreResult, evaluate
 from judge.examples import Example, Split, level_of, read
-from judge.losses import label_losses
 from judge.measure import measure
-from judge.model import JudgeModel, LoraSettings, ScoreHead
-from judge.packing import pack, plan
+from judge.model import JudgeModel, LoraSettings, scales_now
 from judge.report import write
-from judge.rubric import JudgeError, check, dimensions
+from judge.rubric import JudgeError, check
 from judge.scoring import Scorer
 from judge.training import Settings, train
 
@@ -63,60 +58,24 @@ def trained(examples: list[Example], n_folds: int, settings: Settings, out: Path
     return scores
 
 
-def probe(
-    examples: Sequence[Example], dimension: str, n_folds: int, base: str, max_path: int, cache: Path
-) -> list[ScoreResult]:
+def probe(examples: Sequence[Example], n_folds: int, base: str, max_path: int, cache: Path) -> list[ScoreResult]:
     """The head alone on the backbone as it is: every dialogue is read once, and each fold's head is fitted to the others.
 
     Hidden states are standardised by the training folds; the loss is the judge's own, with weight decay.
     """
     model = JudgeModel(backbones.load(base, cache), LoraSettings(rank=0), 0)
-    hidden: dict[str, torch.Tensor] = {}
-    for done, e in enumerate(examples, 1):
-        hidden |= read_hidden(model, e, max_path)
-        print(json.dumps({"read": done, "of": len(examples)}), file=sys.stderr, flush=True)
-    row, lowest = model.head.rows.index(dimension), dimensions()[dimension].values[0]
+    vectors = frozen.read(
+        model,
+        examples,
+        max_path,
+        progress=lambda done, of, left: print(json.dumps({"read": done, "of": of}), file=sys.stderr, flush=True),
+    )
     found: list[ScoreResult] = []
     for fold in folds(examples, n_folds):
-        train_on = [(hidden[s.node], s.value - lowest) for e in fold.of(examples, "train") for s in e.scores]
-        x, y = torch.stack([h for h, _ in train_on]), torch.tensor([v for _, v in train_on])
-        mean, scale = x.mean(0), x.std(0) + 1e-3
-        head = fit_head(ScoreHead(x.shape[1], 0), (x - mean) / scale, y, row)
-        for e in fold.of(examples, "test"):
-            for s in e.scores:
-                expected = float(head.expected(head(((hidden[s.node] - mean) / scale)[None])[0, 0])[row])
-                depth = len(e.tree.path(s.node))
-                found.append(
-                    ScoreResult(e.tree.id, level_of(dimension), dimension, (depth + 1) // 2, depth, s.value, expected)
-                )
+        learned = fold.of(examples, "train")
+        judge = frozen.fit(frozen.States.of(vectors, learned), learned, scales_now())
+        found += measure(judge, fold.of(examples, "test"))[1]
     return found
-
-
-@torch.no_grad()
-def read_hidden(model: JudgeModel, e: Example, max_path: int) -> dict[str, torch.Tensor]:
-    """Hidden states (h,) at the last token of every scored reply."""
-    reader = Reader(model.encoder, [e])
-    wanted = sorted({(s.node,) for s in e.scores})
-    found: dict[str, torch.Tensor] = {}
-    for part in plan(e.tree, wanted, lambda n: reader.piece(e.tree, n), 4 * max_path, max_path):
-        forest = pack([part], reader.piece)
-        states = model.hidden(forest.ids, forest.positions, forest.layout, reader.pixels([part], forest.pictures))
-        found |= {n: states[forest.ends[0][n]].float() for (n,) in part.items}
-    return found
-
-
-def fit_head(head: ScoreHead, x: torch.Tensor, y: torch.Tensor, row: int, steps: int = 300) -> ScoreHead:
-    """Fit one dimension of a head to scores ``y`` (n,), counted from 0, at states ``x`` (n, h)."""
-    torch.nn.init.zeros_(head.weight)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=1.0)
-    index = torch.arange(len(y))
-    batch = {"scores": torch.stack([index, torch.full_like(index, row), y], 1), "score_weights": torch.ones(len(y), 1),
-             "pairs": torch.zeros(0, 4, dtype=torch.long), "pair_weights": torch.zeros(0, 1), "margins": torch.zeros(0)}  # fmt: skip
-    for _ in range(steps):
-        optimizer.zero_grad()
-        (label_losses(head, head(x), batch)[0] / len(y)).backward()
-        optimizer.step()
-    return head.requires_grad_(False)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -147,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         if asked.rank:
             scores = trained(examples, asked.folds, settings, asked.out)
         else:
-            scores = probe(examples, asked.dimension, asked.folds, asked.base, asked.max_path, asked.out / "backbones")
+            scores = probe(examples, asked.folds, asked.base, asked.max_path, asked.out / "backbones")
     except JudgeError as error:
         print(error, file=sys.stderr)
         return 1

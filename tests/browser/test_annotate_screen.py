@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_annotate import annotate, keys, progress, siblings
+from tests.browser.test_annotate import NAMES, annotate, keys, progress, siblings
 from tests.browser.test_explore import contrast
 from tests.conftest import Served, wait
 
@@ -25,6 +27,21 @@ def test_a_reload_keeps_the_queue_and_the_item(page: Page, served: Served) -> No
     expect(page.locator(".sides .body")).to_have_text(shown)
     keys(page, "Control+z")  # what can be undone is kept too
     progress(page, "0 of 3")
+
+
+def test_a_queue_of_only_some(page: Page, served: Served, tmp_path: Path) -> None:
+    siblings(served, 3, "One?")
+    served.studio.store.create_tree("empty", ["maps"])
+    annotate(page, "rate")
+    progress(page, "0 of 3")
+    page.get_by_role("button", name="Another queue").press("Enter")
+    page.locator(".only summary").press("Enter")
+    page.get_by_label(NAMES[1]).press("Space")
+    page.screenshot(path=tmp_path / "only.png")
+    page.locator("#queue-start").press("Enter")
+    progress(page, "0 of 1")
+    expect(page.locator(".annotate-head")).to_contain_text("Unrated first, of those chosen")
+    assert NAMES[1] not in page.locator(".annotate").inner_text()  # the head does not tell who is shown
 
 
 def test_nothing_to_judge_is_said(page: Page) -> None:

@@ -12,6 +12,7 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -53,6 +54,30 @@ class Row:
         """The row as it stands in ``results.json``."""
         date = datetime.now(UTC).isoformat(timespec="seconds")
         return asdict(self) | {"met": self.met, "machine": machine(), "date": date}
+
+
+class Peak:
+    """The most memory that this process takes while the block runs, in MB above what it took before; looked at every 20 ms."""
+
+    def __enter__(self) -> Peak:
+        self.process = psutil.Process()
+        self.before = self.most = self.process.memory_info().rss
+        self.over = threading.Event()
+        self.watch = threading.Thread(target=self._watch, daemon=True)
+        self.watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.watch.join()
+
+    def _watch(self) -> None:
+        while not self.over.wait(0.02):
+            self.most = max(self.most, self.process.memory_info().rss)
+
+    @property
+    def mb(self) -> float:
+        return (self.most - self.before) / 2**20
 
 
 def compare(name: str, ours: Sequence[float], peer: Sequence[float], goal: str | None, detail: str) -> Row:

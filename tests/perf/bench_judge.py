@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.perf import Row, Unavailable, compare
+from tests.perf import Peak, Row, Unavailable, compare
 
 TURNS, WORDS, RUNS, STEPS = 5, 16, 3, 2  # the first step of a run does not count
 SHAPES = {
@@ -96,15 +96,16 @@ def grow(turns: int, replies: int, all_continue: bool, seed: int = 0) -> Any:
 def training(path: str, folder: Path, replies: int) -> Row:
     """Pairs/s: our trainer and TRL's in turn, a tree a step; the first step of each run does not count."""
     examples = [grow(TURNS, replies, False, seed) for seed in range(STEPS)]
-    ours, peer, tokens = [], [], [0, 0]
+    ours, peer, tokens, memory = [], [], [0, 0], [0.0, 0.0]
     for run in range(RUNS):
-        seconds, tokens[0] = _our_step(path, folder / f"ours-{replies}-{run}", examples)
+        seconds, tokens[0], memory[0] = _our_step(path, folder / f"ours-{replies}-{run}", examples)
         ours.append(len(examples[0].comparisons) / seconds)
-        seconds, tokens[1] = _trl_step(path, folder / f"trl-{replies}-{run}", examples)
+        seconds, tokens[1], memory[1] = _trl_step(path, folder / f"trl-{replies}-{run}", examples)
         peer.append(len(examples[0].comparisons) / seconds)
     bound = tokens[1] / tokens[0]
     return compare(f"judge training / TRL, {replies} replies a turn", ours, peer, f">= {0.9 * bound:.2f}",
-                   f"{{ours:.2f}} / {{peer:.2f}} pairs/s; token bound {bound:.2f}")  # fmt: skip
+                   f"{{ours:.2f}} / {{peer:.2f}} pairs/s; token bound {bound:.2f}; "
+                   f"memory while training +{memory[0]:.0f} / +{memory[1]:.0f} MB")  # fmt: skip
 
 
 class Clock:
@@ -141,7 +142,7 @@ def _arguments(folder: Path, **more: Any) -> dict[str, Any]:
             "disable_tqdm": True, "per_device_train_batch_size": 1, "remove_unused_columns": False, **more}  # fmt: skip
 
 
-def _our_step(path: str, folder: Path, examples: list[Any]) -> tuple[float, int]:
+def _our_step(path: str, folder: Path, examples: list[Any]) -> tuple[float, int, float]:
     import transformers
 
     from judge import backbones
@@ -157,12 +158,13 @@ def _our_step(path: str, folder: Path, examples: list[Any]) -> tuple[float, int]
     trainer = JudgeTrainer(model, transformers.TrainingArguments(**_arguments(folder)), train_dataset=data, data_collator=collate,
                            callbacks=[clock.callback()], head_rate=1e-3, patience=0)  # fmt: skip
     trainer.remove_callback(transformers.PrinterCallback)
-    trainer.train()
+    with Peak() as peak:
+        trainer.train()
     assert most <= 2048
-    return clock.median, data.tokens
+    return clock.median, data.tokens, peak.mb
 
 
-def _trl_step(path: str, folder: Path, examples: list[Any]) -> tuple[float, int]:
+def _trl_step(path: str, folder: Path, examples: list[Any]) -> tuple[float, int, float]:
     import datasets
     import peft
     import transformers
@@ -190,8 +192,9 @@ def _trl_step(path: str, folder: Path, examples: list[Any]) -> tuple[float, int]
     trainer = RewardTrainer(model, settings, train_dataset=datasets.Dataset.from_list(rows), processing_class=tokenizer,
                             peft_config=peft.LoraConfig(target_modules="all-linear", modules_to_save=["score"], **_lora()),
                             callbacks=[clock.callback()])  # fmt: skip
-    trainer.train()
-    return clock.median, tokens
+    with Peak() as peak:
+        trainer.train()
+    return clock.median, tokens, peak.mb
 
 
 def scoring(path: str, folder: Path) -> list[Row]:
