@@ -69,7 +69,9 @@ def versus(examples: Sequence[Example], a: Said, b: Said, n_boot: int = 1000) ->
         difference = compare(*pairs.get((level, dimension), ((), ())), n_boot=n_boot)
         trees, gains = errors.get((level, dimension), ((), ()))
         error = _mean_by_tree(trees, gains, n_boot) if gains else None
-        rows.append({"level": level, "dimension": dimension, "pairs": _told(difference), "error": error and _told(error)})
+        rows.append(
+            {"level": level, "dimension": dimension, "pairs": _told(difference), "error": error and _told(error)}
+        )
     return rows
 
 

@@ -10,6 +10,8 @@ from judge.examples import NAME
 from studio import StudioError
 from studio.store.connection import Connection, now
 
+ZERO_SHOT = "zero-shot"  # what the config of a judge that was never trained calls its kind
+
 
 class Judges(Connection):
     """Rows of ``judges`` and ``judge_scores``; the weights are files elsewhere."""
@@ -23,16 +25,16 @@ class Judges(Connection):
         with self.write() as db:
             db["judges"].insert(row, ignore=True)  # type: ignore[union-attr]
 
-    def judges(self) -> list[dict[str, Any]]:
-        """Every judge, newest first, with config and metrics as dicts. A name that no judge here can have (a file that was
-        imported may hold any) is left out: names are used as folders.
+    def judges(self, kind: str = "trained") -> list[dict[str, Any]]:
+        """Every judge of a kind, newest first, with config and metrics as dicts: trained, or zero-shot (a chat model with the rubric).
+        A name that no judge here can have (a file that was imported may hold any) is left out: names are used as folders.
         """
         rows = [
-            dict(r)
+            r | {"config": json.loads(r["config"]), "metrics": json.loads(r["metrics"])}
             for r in self.rows("SELECT * FROM judges ORDER BY created_at DESC, name")
             if NAME.fullmatch(r["name"])
         ]
-        return [r | {"config": json.loads(r["config"]), "metrics": json.loads(r["metrics"])} for r in rows]
+        return [r for r in rows if (isinstance(r["config"], dict) and r["config"].get("kind") == ZERO_SHOT) == (kind == ZERO_SHOT)]  # fmt: skip
 
     def save_judge_scores(self, judge: str, scores: Iterable[tuple[str, str, float, float | None]]) -> int:
         """Put (node, dimension, value, spread) in place of what the judge said before; returns their number.

@@ -11,6 +11,10 @@ from judge import rubric
 from studio import StudioError
 from studio.store.connection import Connection, new_id, now
 
+NEWEST = (  # of the judges that were trained
+    "SELECT name FROM judges WHERE CASE WHEN json_valid(config) THEN json_extract(config, '$.kind') END IS NOT 'zero-shot' "
+    "ORDER BY created_at DESC LIMIT 1"
+)
 _ALIVE = (
     "WITH RECURSIVE alive(id, tree_id, parent_id, role, depth) AS ("
     "SELECT id, tree_id, parent_id, role, 1 FROM nodes WHERE parent_id IS NULL AND pruned_at IS NULL{} UNION ALL "
@@ -86,7 +90,7 @@ class Queues(Connection):
             "AND dimension IN (SELECT value FROM json_each(:codes)) GROUP BY node_id) r ON r.node_id = n.id "
             "LEFT JOIN (SELECT s.node_id, avg(s.spread) AS unsure, max(abs(s.value - c.value)) AS apart FROM judge_scores s "
             "LEFT JOIN current_scores c ON c.node_id = s.node_id AND c.dimension = s.dimension AND c.annotator = :who "
-            "WHERE s.judge = (SELECT name FROM judges ORDER BY created_at DESC LIMIT 1) AND s.dimension IN (SELECT value FROM json_each(:codes)) "
+            "WHERE s.judge = (" + NEWEST + ") AND s.dimension IN (SELECT value FROM json_each(:codes)) "
             "GROUP BY s.node_id) j ON j.node_id = n.id "
             "WHERE n.role = 'assistant' AND n.parent_id IS NOT NULL AND n.status IN ('done', 'stopped') "
             "AND EXISTS (SELECT 1 FROM parts p WHERE p.node_id = n.id AND (p.kind = 'image' OR trim(p.text, char(9, 10, 13, 32)) != '')) "
