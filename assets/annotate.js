@@ -42,6 +42,7 @@
   async function ahead() {
     const { pictures } = await call('annotate_ahead').catch(() => ({ pictures: [] }));  // nothing is lost: they are fetched when they are shown
     fetched = pictures.map(src => Object.assign(new Image(), { src }));
+    fetched.forEach(image => image.decode().catch(() => {}));  // one that is broken is told where it is shown
   }
 
   /* Keys that come while the next item is on its way belong to no item: they must not judge one that nobody has seen. */
@@ -155,8 +156,12 @@
     const field = (name, options, chosen) => h('label', {}, h('span', {}, name), h('select', { id: `queue-${name.toLowerCase()}` }, ...Object.entries(options).map(([k, v]) => h('option', { value: k, selected: k === chosen }, v))));
     const goal = h('input', { type: 'number', min: 1, max: 100000, value: now.queue?.goal || 50, id: 'queue-goal' });
     const start = () => step(async () => { const value = id => root.querySelector(`#queue-${id}`).value; const made = await call('annotate_plan', { kind: value('what'), rule: value('order'), goal: Number(value('goal')), ...narrowed() }); setting = false; told = null; return made; });
+    const order = field('Order', now.rules, now.queue?.rule || 'unrated'), hint = h('p.soft.order-hint', { role: 'status' });
+    const tell = () => { hint.textContent = now.hints[order.querySelector('select').value] || ''; };
+    order.querySelector('select').addEventListener('change', tell);
+    tell();
     return h('div.annotate-setup', {}, h('h2', {}, 'What shall we judge?'), h('p.soft', {}, 'One thing at a time, without the models’ names, by keyboard. You can stop at any moment: every score is saved as it is given.'),
-      field('What', now.kinds, now.queue?.kind || 'rate'), field('Order', now.rules, now.queue?.rule || 'unrated'), h('label', {}, h('span', {}, 'Goal for this session'), goal), only(),
+      field('What', now.kinds, now.queue?.kind || 'rate'), order, hint, h('label', {}, h('span', {}, 'Goal for this session'), goal), only(),
       h('div.editor-row', {}, h('button.primary', { onclick: start, id: 'queue-start' }, 'Start'), now.queue && h('button', { onclick: () => { setting = false; draw(); } }, 'Back to the queue')), verify.setup(act => step(async () => { const made = await act(); setting = false; told = null; return made; })), guide());
   }
 
