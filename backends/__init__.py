@@ -20,7 +20,8 @@ __all__ = [
     "Pool",
 ]
 
-NAMES = ("echo", "builtin", "openai")
+NAMES = ("echo", "builtin", "openai", "transformers")
+MODULES = {"transformers": "hf"}  # where the module cannot have the name of the package it uses
 
 
 class Pool:
@@ -44,6 +45,8 @@ class Pool:
                 raise BackendError(
                     f"No backend is called {spec.backend!r} (model {spec.name!r}). Known: {', '.join(NAMES)}."
                 )
-            backend: Backend = importlib.import_module(f"backends.{spec.backend}").create(**spec.settings)
+            backend: Backend = importlib.import_module(f"backends.{MODULES.get(spec.backend, spec.backend)}").create(
+                **spec.settings
+            )
             self._open[spec.name] = (spec, backend)
             return backend

@@ -1,0 +1,218 @@
+"""Models of transformers on this machine, with images: any image-text-to-text or text model, by folder or hub name.
+
+Owns which one is loaded: one at a time, freed when another is wanted, one reply at a time. Never runs code that comes
+with a model, and imports torch at the first reply only.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from backends.base import BackendError, Capabilities, Delta, Message, Options
+from backends.hf import files
+from backends.hf.files import Stopped
+
+POLL_S = 0.05  # how often a waiting reply looks whether it should stop
+NEEDED = ("torch", "transformers", "safetensors", "huggingface_hub", "psutil")
+SETTINGS = ("model", "gguf_file", "revision", "device", "n_ctx", "cache_mb", "max_pixels")
+MAX_PIXELS = 2**20  # of an image: some 1,300 tokens of a Qwen2.5-VL
+CACHE_MB = 1024
+
+_turn = threading.Lock()  # held while a model of transformers loads or answers
+_holder: Transformers | None = None  # whose weights are in memory
+
+
+class Transformers:
+    """One model, loaded at its first reply; context length and images are certain from then on."""
+
+    def __init__(self, model: str, gguf_file: str | None = None, revision: str | None = None, device: str | None = None,
+                 n_ctx: int | None = None, cache_mb: int = CACHE_MB, max_pixels: int = MAX_PIXELS) -> None:  # fmt: skip
+        self.model, self.gguf_file, self.revision, self.device = model, gguf_file, revision, device
+        self.n_ctx, self.cache_mb, self.max_pixels = n_ctx, cache_mb, max_pixels
+        folder = files.cached(model, revision)
+        self.capabilities = Capabilities(
+            images_in=folder is not None and files.sees(folder), token_counts=True, context_length=n_ctx
+        )
+        self._leave = threading.Event()  # the model is to be freed although it answers
+        self._decoder: Any = None
+        self._writer: Any = None
+
+    def stream(self, messages: list[Message], options: Options, stop: threading.Event) -> Iterator[Delta]:
+        """Yield the reply token by token; stop within a token, and within a layer while the prompt is read.
+
+        With a seed, or at temperature 0, equal questions have equal replies, whatever was asked before.
+
+        Raises:
+            BackendError: the model cannot be loaded, the dialogue does not fit, or memory ran out.
+        """
+        for _, delta in self.sample(messages, options, 1, [stop]):
+            yield delta
+
+    def sample(
+        self, messages: list[Message], options: Options, n: int, stop: Sequence[threading.Event]
+    ) -> Iterator[tuple[int, Delta]]:
+        """Yield the pieces of ``n`` candidates, each with its number, written in one batch after one reading of the prompt.
+
+        Candidate i draws with seed + i and ends by itself, or soon after ``stop[i]`` is set, without holding up the others.
+
+        Raises:
+            BackendError: as ``stream``.
+        """
+        while not _turn.acquire(timeout=POLL_S):
+            if all(s.is_set() for s in stop):
+                return
+        try:
+            self._leave.clear()
+            yield from self._answer(messages, options, list(stop)[:n])
+        finally:  # also when the caller closes the generator early
+            if self._leave.is_set():
+                self._free()
+            _turn.release()
+
+    def unload(self, timeout_s: float = 10.0) -> bool:
+        """Free the memory; a reply under way ends with an error that says so. False when it still is after ``timeout_s``."""
+        self._leave.set()  # whoever holds the turn frees it too
+        if not _turn.acquire(timeout=timeout_s):
+            return False
+        try:
+            self._free()
+        finally:
+            _turn.release()
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """What is loaded where: ``loaded``, ``device``, ``dtype``, ``memory_mb`` of weights and of kept prefixes."""
+        decoder = self._decoder
+        if decoder is None:
+            return {"loaded": False, "device": self.device, "dtype": None, "memory_mb": 0}
+        kept = decoder.store.bytes if decoder.store else 0
+        memory = (decoder.loaded.weight_bytes + kept) / 2**20
+        return {
+            "loaded": True,
+            "device": decoder.loaded.device,
+            "dtype": decoder.loaded.dtype,
+            "memory_mb": round(memory),
+        }
+
+    # ---- while this has the turn
+
+    def _answer(
+        self, messages: list[Message], options: Options, stops: list[threading.Event]
+    ) -> Iterator[tuple[int, Delta]]:
+        import torch
+
+        all_stopped = _AllSet(stops)
+        try:
+            if all_stopped.is_set():
+                return
+            self._load(all_stopped)
+            prompt = self._writer.prompt(messages)
+            self._check_length(len(prompt.ids))
+            yield from self._decoder.candidates(prompt, self._writer, options, stops, self._leave.is_set)
+        except Stopped:
+            if self._leave.is_set():
+                raise BackendError(f"{self.model} was unloaded while it answered. Retry loads it again.") from None
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise self._too_much() from error
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):  # how torch says it on a processor
+                raise
+            raise self._too_much() from error
+
+    def _load(self, stop: Any) -> None:
+        global _holder
+        if self._decoder is not None:
+            return
+        if _holder is not None:
+            _holder._free()
+        from backends.hf.decoding import Decoder
+        from backends.hf.loading import load
+        from backends.hf.prompt import Writer
+
+        found = files.locate(self.model, self.gguf_file, self.revision, stop)
+        loaded = load(found, self.model, self.device)
+        if self.n_ctx:
+            loaded.context_length = min(self.n_ctx, loaded.context_length or self.n_ctx)
+        self._writer = Writer(self.model, loaded.tokenizer, loaded.processor, self.max_pixels)
+        self._decoder = Decoder(loaded, self.cache_mb * 2**20)
+        self.capabilities = Capabilities(
+            images_in=loaded.processor is not None, token_counts=True, context_length=loaded.context_length
+        )
+        _holder = self
+
+    def _free(self) -> None:
+        global _holder
+        if self._decoder is None:
+            return
+        import torch
+
+        self._decoder = self._writer = None
+        _holder = None
+        gc.collect()  # modules and their hooks refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _check_length(self, count: int) -> None:
+        room = self.capabilities.context_length
+        if room and count >= room:
+            raise BackendError(
+                f"The dialogue has {count} tokens; the context of {self.model} holds {room}, its reply included. "
+                "Branch from an earlier turn, shorten the question, or leave out images."
+            )
+
+    def _too_much(self) -> BackendError:
+        self._free()
+        return BackendError(
+            f"{self.model} ran out of memory. Branch from an earlier turn, ask for fewer replies at once, lower n_ctx or "
+            "max_pixels for this model, or choose a smaller one. It was unloaded; a retry loads it again."
+        )
+
+
+class _AllSet:
+    """Several events as one that is set when all are."""
+
+    def __init__(self, events: Sequence[threading.Event]) -> None:
+        self.events = events
+
+    def is_set(self) -> bool:
+        return all(e.is_set() for e in self.events)
+
+
+def missing() -> list[str]:
+    """The packages that are not installed. Imports none."""
+    return [name for name in NEEDED if importlib.util.find_spec(name) is None]
+
+
+def create(model: str = "", **settings: Any) -> Transformers:
+    """A model by folder, ``.gguf`` file, or hub name. Loads and asks nothing yet.
+
+    ``gguf_file``: the file to take from that folder or hub name. ``revision``: a branch, tag or commit on the hub.
+    ``device``: cpu, cuda, cuda:1, mps; the quickest that there is. ``n_ctx`` in tokens: all that the model can.
+    ``cache_mb``: how much memory prefixes that were read may take. ``max_pixels``: larger images are scaled down.
+
+    Raises:
+        BackendError: no model, an unknown or impossible setting, or packages that are not installed.
+    """
+    if unknown := set(settings) - set(SETTINGS):
+        raise BackendError(
+            f"A model of transformers has no setting {', '.join(sorted(unknown))}. It knows {', '.join(SETTINGS)}."
+        )
+    if not isinstance(model, str) or not model.strip():
+        raise BackendError(
+            'A model of transformers needs a folder or a name. Add model = "owner/model" in studio.toml.'
+        )
+    for name, least in (("n_ctx", 1), ("cache_mb", 0), ("max_pixels", 28 * 28)):
+        value = settings.get(name)
+        if value is not None and (type(value) is not int or value < least):
+            raise BackendError(
+                f"A model of transformers cannot work with {name} = {value!r}. Give a whole number from {least}."
+            )
+    if lacking := missing():
+        raise BackendError(
+            f"Models of transformers need {', '.join(lacking)}: pip install 'intermt-studio[transformers]' (a large download)."
+        )
+    return Transformers(model, **{k: v for k, v in settings.items() if v is not None})
