@@ -16,6 +16,7 @@ from typing import Any
 from tests.perf import Peak, Row, Unavailable, compare
 
 TURNS, WORDS, RUNS, STEPS = 5, 16, 3, 2  # the first step of a run does not count
+LIVE_WORDS = 70  # of a node: between the median question (28) and reply (115) of InterMT's crucial steps
 SHAPES = {
     "2 replies a turn, one continued": (5, 2, False),
     "3 replies a turn, one continued": (5, 3, False),
@@ -66,7 +67,7 @@ def measure() -> list[Row]:
         return [*rows, *scoring(path, Path(folder)), live(path, Path(folder))]
 
 
-def grow(turns: int, replies: int, all_continue: bool, seed: int = 0) -> Any:
+def grow(turns: int, replies: int, all_continue: bool, seed: int = 0, words: int = WORDS) -> Any:
     """A tree of text, every node about as long; the label: the earlier sibling is better."""
     import random
 
@@ -79,7 +80,7 @@ def grow(turns: int, replies: int, all_continue: bool, seed: int = 0) -> Any:
         for end in ends:
 
             def add(parent: Any, role: Any) -> str:
-                said = " ".join(rng.choice(VOCABULARY) for _ in range(WORDS))
+                said = " ".join(rng.choice(VOCABULARY) for _ in range(words))
                 nodes.append(
                     Node(f"s{seed}n{len(nodes):04}", f"t{seed}", parent, len(nodes), role, [Part("text", said)])
                 )
@@ -231,7 +232,7 @@ def live(path: str, folder: Path) -> Row:
     from judge.scoring import Scorer
 
     model = JudgeModel(backbones.load(path, folder), LoraSettings(16, 32), 8).requires_grad_(False)
-    tree = grow(5, 8, False).tree
+    tree = grow(5, 8, False, words=LIVE_WORDS).tree
     new = [n.id for n in tree.walk() if len(tree.path(n.id)) == 10]
     warm = Scorer(model)
     warm.reply(tree.path(new[0]))
