@@ -6,8 +6,8 @@ Owns the words between the studio and whatever answers. Never loads a model, nev
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -46,12 +46,26 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Sampling options. ``seed`` None means a fresh one; ``max_tokens`` counts the reply only."""
+    """Sampling options. ``seed`` None means a fresh one; ``max_tokens`` counts the reply only.
+
+    ``top_k`` and ``min_p`` None: as the backend does by itself. ``repetition_penalty`` 1 punishes nothing. A reply ends
+    before the first of ``stop_strings``. It follows ``grammar`` (GBNF) or ``json_schema``, where the backend can.
+    """
 
     temperature: float = 0.7
     top_p: float = 1.0
     max_tokens: int = 512
     seed: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    stop_strings: tuple[str, ...] = ()
+    grammar: str = ""
+    json_schema: dict[str, Any] | None = None
+
+    def candidate(self, i: int) -> Options:
+        """The options of candidate ``i`` of several: its seed is ``i`` above the first one's."""
+        return self if self.seed is None else replace(self, seed=self.seed + i)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +73,33 @@ class Delta:
     """A piece of a reply. Counts, where known, come with the last piece; so does ``finish``.
 
     ``finish`` is 'stop' (the model ended), 'length' (max_tokens or a full context) or None (more follows, or stopped by the person).
+    ``phase`` tells, before the first word, what takes its time: 'waiting' for another reply of the model, then 'reading'.
     """
 
     text: str = ""
     finish: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    phase: Literal["waiting", "reading"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can do. ``context_length`` in tokens, None when unknown. ``parallel``: safe to stream several at once."""
+    """What a backend can do. ``context_length`` in tokens, None when unknown. ``parallel``: safe to stream several at once.
+
+    ``together``: ``sample`` reads the prompt once for all its candidates, and writes them side by side.
+    """
 
     images_in: bool = False
     images_out: bool = False
     parallel: bool = False
     token_counts: bool = False
     context_length: int | None = None
+    together: bool = False
 
 
 class Backend(Protocol):
-    """Something that answers."""
+    """Something that answers. Backends inherit, and so have what they need not do in a way of their own."""
 
     capabilities: Capabilities
 
@@ -90,6 +110,25 @@ class Backend(Protocol):
             BackendError: a missing package or model, a dead server, a full context: one line that says what to do.
         """
         ...
+
+    def sample(
+        self, messages: list[Message], options: Options, n: int, stop: Sequence[threading.Event]
+    ) -> Iterator[tuple[int, Delta]]:
+        """Yield the pieces of ``n`` candidates, each with its candidate's number; ``stop[i]`` stops candidate i alone.
+
+        Candidate i draws with seed + i. With ``capabilities.together`` its last piece has ``completion_tokens``. Here: one
+        candidate after the other.
+
+        Raises:
+            BackendError: as ``stream``.
+        """
+        for i in range(n):
+            for delta in self.stream(messages, options.candidate(i), stop[i]):
+                yield i, delta
+
+    def unload(self, timeout_s: float = 10.0) -> bool:
+        """Free memory; a reply under way ends with an error that says so. False when it still is after ``timeout_s``."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from backends.base import BackendError, Capabilities, Delta, Image, Message, Options
+from backends.base import Backend, BackendError, Capabilities, Delta, Image, Message, Options
 
 OPENINGS = ("You wrote", "Your message was", "I read", "Here is your message again", "What you sent")
 REMARKS = (
@@ -21,7 +21,7 @@ REMARKS = (
 SETTINGS = ("delay_ms", "fail_after")
 
 
-class Echo:
+class Echo(Backend):
     """Restates the last question, its images and how much came before. The seed varies the wording, nothing else."""
 
     def __init__(self, delay_ms: float = 15.0, fail_after: int | None = None) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from anyio.from_thread import start_blocking_portal
 
 from backends.addresses import check_url, is_loopback
-from backends.base import BackendError, Capabilities, Content, Delta, Image, Message, Options
+from backends.base import Backend, BackendError, Capabilities, Content, Delta, Image, Message, Options
 from backends.failures import Failures
 
 POLL_S = 0.05  # how soon a set stop is seen while the server is silent
@@ -30,7 +30,7 @@ SETTINGS = ("model", "base_url", "key_env", "timeout_s", "images")
 HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent"}
 
 
-class OpenAIChat:
+class OpenAIChat(Backend):
     """One model on one server. Safe to stream from several threads: each reply has its own connection."""
 
     def __init__(self, model: str, base_url: str, key_env: str | None, timeout_s: float, images: bool) -> None:
