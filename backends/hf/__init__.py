@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from backends.base import BackendError, Capabilities, Delta, Message, Options
+from backends.base import Backend, BackendError, Capabilities, Delta, Message, Options
 from backends.hf import files
 from backends.hf.files import Stopped
 
@@ -26,7 +26,7 @@ _turn = threading.Lock()  # held while a model of transformers loads or answers
 _holder: Transformers | None = None  # whose weights are in memory
 
 
-class Transformers:
+class Transformers(Backend):
     """One model, loaded at its first reply; context length and images are certain from then on."""
 
     def __init__(self, model: str, gguf_file: str | None = None, revision: str | None = None, device: str | None = None,
@@ -35,8 +35,9 @@ class Transformers:
         self.n_ctx, self.cache_mb, self.max_pixels = n_ctx, cache_mb, max_pixels
         folder = files.cached(model, revision)
         self.capabilities = Capabilities(
-            images_in=folder is not None and files.sees(folder), token_counts=True, context_length=n_ctx
+            images_in=folder is not None and files.sees(folder), token_counts=True, context_length=n_ctx, together=True
         )
+        self._answering = False
         self._leave = threading.Event()  # the model is to be freed although it answers
         self._decoder: Any = None
         self._writer: Any = None
@@ -62,19 +63,28 @@ class Transformers:
         Raises:
             BackendError: as ``stream``.
         """
-        while not _turn.acquire(timeout=POLL_S):
-            if all(s.is_set() for s in stop):
-                return
+        if options.grammar or options.json_schema:
+            raise BackendError(
+                f"{self.model} runs in transformers, which follows no grammar and no JSON schema. Take it away, or use llama."
+            )
+        if not _turn.acquire(blocking=False):
+            yield from ((i, Delta(phase="waiting")) for i in range(n))
+            while not _turn.acquire(timeout=POLL_S):
+                if all(s.is_set() for s in stop):
+                    return
+        self._answering = True
         try:
-            self._leave.clear()
             yield from self._answer(messages, options, list(stop)[:n])
         finally:  # also when the caller closes the generator early
+            self._answering = False
             if self._leave.is_set():
                 self._free()
             _turn.release()
 
     def unload(self, timeout_s: float = 10.0) -> bool:
         """Free the memory; a reply under way ends with an error that says so. False when it still is after ``timeout_s``."""
+        if self._decoder is None and not self._answering:
+            return True
         self._leave.set()  # whoever holds the turn frees it too
         if not _turn.acquire(timeout=timeout_s):
             return False
@@ -105,17 +115,21 @@ class Transformers:
     ) -> Iterator[tuple[int, Delta]]:
         import torch
 
-        all_stopped = _AllSet(stops)
+        all_stopped, read = _AllSet(stops), 0
         try:
             if all_stopped.is_set():
                 return
             self._load(all_stopped)
+            yield from ((i, Delta(phase="reading")) for i in range(len(stops)))
             prompt = self._writer.prompt(messages)
-            self._check_length(len(prompt.ids))
+            read = len(prompt.ids)
+            self._check_length(read)
             yield from self._decoder.candidates(prompt, self._writer, options, stops, self._leave.is_set)
         except Stopped:
             if self._leave.is_set():
                 raise BackendError(f"{self.model} was unloaded while it answered. Retry loads it again.") from None
+            for i in range(len(stops) if read else 0):
+                yield i, Delta(prompt_tokens=read, completion_tokens=0)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise self._too_much() from error
         except RuntimeError as error:
@@ -140,18 +154,21 @@ class Transformers:
         self._writer = Writer(self.model, loaded.tokenizer, loaded.processor, self.max_pixels)
         self._decoder = Decoder(loaded, self.cache_mb * 2**20)
         self.capabilities = Capabilities(
-            images_in=loaded.processor is not None, token_counts=True, context_length=loaded.context_length
+            images_in=loaded.processor is not None,
+            token_counts=True,
+            context_length=loaded.context_length,
+            together=True,
         )
         _holder = self
 
     def _free(self) -> None:
         global _holder
+        self._leave.clear()
         if self._decoder is None:
             return
         import torch
 
-        self._decoder = self._writer = None
-        _holder = None
+        self._decoder = self._writer = _holder = None
         gc.collect()  # modules and their hooks refer to each other
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

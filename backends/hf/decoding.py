@@ -98,9 +98,11 @@ class Decoder:
         if len(rows) > 1:
             cache.batch_repeat_interleave(len(rows))
             logits = logits.expand(len(rows), -1)
-        warp = _warp(options)
+        warp, penalty = _warp(options), options.repetition_penalty
+        text = [i for i, key in zip(prompt.ids, prompt.keys, strict=True) if key == i]  # no placeholders of images
         while rows:
-            chosen = self._choose(warp(None, logits), rows, options)
+            seen = None if penalty == 1 else self._tensor([text + row.tokens for row in rows])
+            chosen = self._choose(warp(seen, logits), rows, options)
             for row, token in zip(rows, chosen, strict=True):
                 yield from self._grow(row, token, room, stops[row.index], n_prompt)
             going = [i for i, row in enumerate(rows) if not row.over]
@@ -115,10 +117,11 @@ class Decoder:
     def _row(self, index: int, options: Options) -> Row:
         import torch
 
-        seed = random.randrange(2**31) if options.seed is None else options.seed + index
+        chosen = options.candidate(index).seed
+        seed = random.randrange(2**31) if chosen is None else chosen
         # on the processor, so that a seed draws alike wherever the model is; nobody else's random numbers are touched
         drawn = torch.Generator().manual_seed(seed % 2**63)
-        return Row(index, drawn, Pieces(self.loaded.tokenizer), [])
+        return Row(index, drawn, Pieces(self.loaded.tokenizer, options.stop_strings), [])
 
     def _grow(
         self, row: Row, token: int, room: int, stop: threading.Event, n_prompt: int
@@ -134,8 +137,7 @@ class Decoder:
             finish = "length"
         row.over = finish is not None or stop.is_set()
         if row.over:
-            counts = {"prompt_tokens": n_prompt, "completion_tokens": len(row.tokens)}
-            yield row.index, Delta(row.pieces.end(), None if stop.is_set() else finish, **counts)
+            yield row.index, Delta(row.pieces.end(), finish, n_prompt, len(row.tokens))
 
     def _choose(self, scores: Any, rows: list[Row], options: Options) -> list[int]:
         """One token for each candidate from its scores (n, vocabulary): the likeliest, or one that it draws."""
@@ -253,14 +255,20 @@ def _keeps_all(config: Any) -> bool:
 
 
 def _warp(options: Options) -> Any:
-    """What changes the scores before one is drawn, as transformers' own ``generate`` does it."""
-    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+    """What changes the scores before one is drawn, in the order of transformers' own ``generate``."""
+    import transformers as t
 
-    found = LogitsProcessorList()
+    found = t.LogitsProcessorList()
+    if options.repetition_penalty != 1:
+        found.append(t.RepetitionPenaltyLogitsProcessor(float(options.repetition_penalty)))
     if options.temperature > 0:
-        found.append(TemperatureLogitsWarper(float(options.temperature)))
+        found.append(t.TemperatureLogitsWarper(float(options.temperature)))
+        if options.top_k:
+            found.append(t.TopKLogitsWarper(options.top_k))
         if options.top_p < 1:
-            found.append(TopPLogitsWarper(float(options.top_p)))
+            found.append(t.TopPLogitsWarper(float(options.top_p)))
+        if options.min_p:
+            found.append(t.MinPLogitsWarper(options.min_p))
     return found
 
 

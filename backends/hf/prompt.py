@@ -128,9 +128,10 @@ class Writer:
             ) from error
 
     def _ids(self, text: str) -> list[int]:
-        """Tokens of a template's text; the beginning-of-text token is not written twice."""
+        """Tokens of a template's text. As in transformers, templates of text models write all special tokens themselves."""
         bos = self.tokenizer.bos_token
-        return list(self.tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)))["input_ids"])
+        lacks = self.processor is not None and not (bos and text.startswith(bos))
+        return list(self.tokenizer(text, add_special_tokens=lacks)["input_ids"])
 
     def _special(self) -> list[str]:
         """What nobody may write: the special tokens, and other tokens that the template uses."""
