@@ -16,7 +16,8 @@ window.studioJudge = (() => {
     const share = x => `${Math.max(0, Math.min(1, x / 3)) * 100}%`;
     const n = state.view?.trained?.[code] || 0, few = n < ENOUGH;
     const text = `${name(code)}: ${value.toFixed(2)} of 3, give or take ${(spread || 0).toFixed(2)}; learned from ${n} labels${few ? ', too few to trust' : ''}`;
-    return h('span', { title: text, className: `judge-bar${spread > UNSURE ? ' unsure' : ''}${few ? ' few' : ''}` },
+    const rests = event => window.studioClaim.show(code, name(code), `${value.toFixed(2)} of 3, give or take ${(spread || 0).toFixed(2)}.`, event.currentTarget);
+    return h('button', { type: 'button', title: `${text}. Press for what it rests on`, onclick: rests, ariaHasPopup: 'dialog', className: `judge-bar${spread > UNSURE ? ' unsure' : ''}${few ? ' few' : ''}` },
       h('span.judge-code', { ariaHidden: 'true' }, code === 'overall' ? 'all' : code),
       h('span.judge-track', { ariaHidden: 'true' }, h('span.judge-fill', { style: `width:${share(value)}` }),
         h('span.judge-whisker', { style: `left:${share(value - (spread || 0))};width:calc(${share(value + (spread || 0))} - ${share(value - (spread || 0))})` })),

@@ -8,9 +8,11 @@ import gradio as gr
 
 
 class Composer(NamedTuple):
-    """Widgets of the composer; ``lanes`` is filled by the page with the paths that are shown, as JSON."""
+    """Widgets of the composer; the page fills ``lanes`` with the paths that are shown and ``best`` with the wish for the
+    best of n, both as JSON."""
 
     lanes: gr.Textbox
+    best: gr.Textbox
     box: gr.MultimodalTextbox
     models: gr.Dropdown
     replies: gr.Number
@@ -35,8 +37,8 @@ class Composer(NamedTuple):
 def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer:
     """Build the composer with the models that can be asked and those chosen at first."""
     with gr.Column(elem_id="composer"):
-        lanes = gr.Textbox(visible=False)
-        gr.HTML('<div id="lane-note"></div>', elem_id="lane-note-place")
+        lanes, best = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        gr.HTML('<div id="steer-run"></div><div id="lane-note"></div>', elem_id="lane-note-place")
         with gr.Row(elem_id="composer-row"):
             box = gr.MultimodalTextbox(
                 placeholder="Ask a question. Paste or drop pictures. Enter sends, Shift+Enter makes a new line.",
@@ -50,6 +52,7 @@ def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer
             )
             replies = gr.Number(1, minimum=1, maximum=max_replies, precision=0, label="Replies of each", elem_id="replies", scale=0,
                                 min_width=205)  # fmt: skip
+        gr.HTML('<div id="steer-best"></div>', elem_id="steer-best-place")
         with gr.Accordion("Sampling and system prompt", open=False, elem_id="sampling"):
             with gr.Row():
                 temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature", min_width=120)
@@ -58,4 +61,4 @@ def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer
                     None, label="Seed", info="Empty: a new one each time", precision=0, minimum=0, min_width=120
                 )
             system = gr.Textbox(label="System prompt", lines=2, placeholder="None", max_lines=6)
-    return Composer(lanes, box, picked, replies, temperature, max_tokens, seed, system, stop)
+    return Composer(lanes, best, box, picked, replies, temperature, max_tokens, seed, system, stop)

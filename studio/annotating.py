@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from judge import rubric
-from studio import StudioError, markdown, verification, views
+from studio import StudioError, markdown, ordering, verification, views
 from studio.actions import Studio, Undo, rate
 from studio.store import Candidate, Item
 from studio.tree import Node
@@ -22,8 +22,8 @@ from studio.tree import Node
 LETTERS = "ABCD"
 KINDS = {"rate": "Rate replies", "local": "Compare replies", "global": "Compare dialogues"}
 RULES = {
-    "unrated": "Unrated first", "unsure": "Where the judge is least sure", "apart": "Where the judge and you differ most",
-    "balanced": "Balanced over dialogues, depth, scenario and model", "random": "In random order",
+    "unrated": "Unrated first", "unsure": "Where the judge is least sure", "teach": "What teaches the judge most a minute",
+    "apart": "Where the judge and you differ most", "balanced": "Balanced over dialogues, depth, scenario and model", "random": "In random order",
 }  # fmt: skip
 PAIRS_A_TREE, ENDS_A_TREE = 6, 40  # pairs of dialogues of one tree, and the dialogues they are drawn from, at most
 LONGEST_S, MOST = 3600.0, 1_000_000  # seconds an item may count; items a goal may name
@@ -53,9 +53,12 @@ def plan(studio: Studio, kind: str, rule: str, goal: int, trees: Sequence[str] =
     groups = _groups(kind, found, rng, done)
     if not groups:
         raise StudioError(_nothing(kind, bool(trees or models or scenarios)))
-    if rule in UNSCORED and not any(getattr(c, rule) is not None for c in found):
-        raise StudioError(UNSCORED[rule])
-    ordered = _order(groups, rule, rng)
+    if rule in ordering.HINTS:
+        ordered = _by_judge(studio, kind, rule, rng.sample(groups, len(groups)), done, round)
+    elif rule == "apart" and not any(c.apart is not None for c in found):
+        raise StudioError(UNSCORED["apart"])
+    else:
+        ordered = _order(groups, rule, rng)
     nodes = [rng.sample(g, len(g)) for g in ([c.id for c in g] for g in ordered)]
     studio.store.plan_queue(
         kind,
@@ -90,12 +93,31 @@ def _groups(kind: str, found: list[Candidate], rng: random.Random, done: set[fro
     return groups
 
 
+def _by_judge(studio: Studio, kind: str, rule: str, groups: list[list[Candidate]], done: set[frozenset[str]],
+              round: int) -> list[list[Candidate]]:  # fmt: skip
+    """In the order of a rule that asks the judge: the live one, or where it has scored nothing, the newest that has."""
+    level = "global" if kind == "global" else "local"
+    codes = [rubric.OVERALL, *(code for code, d in rubric.dimensions().items() if d.level == level)]
+    judges = dict.fromkeys([*filter(None, [studio.judge.name]), *(j["name"] for j in studio.store.judges())])
+    ids, who = {c.id for g in groups for c in g}, studio.config.annotator
+    for judge in judges:
+        if ids & (told := studio.store.told(judge, codes)).keys():
+            break
+    else:
+        raise StudioError(UNSCORED["unsure"])
+    if rule == "unsure":
+        return ordering.unsure(groups, told)
+    seconds = ordering.pace(kind, studio.store.work(who, kind))
+    rated = studio.store.scores(ids, who, round) if kind == "rate" else {}
+    return ordering.teach(groups, kind, told, seconds, rated, done)
+
+
 def _order(groups: list[list[Candidate]], rule: str, rng: random.Random) -> list[list[Candidate]]:
     shuffled = rng.sample(groups, len(groups))
     if rule == "unrated":
         return sorted(shuffled, key=lambda g: sum(c.rated for c in g))
-    if rule in ("unsure", "apart"):
-        return sorted(shuffled, key=lambda g: -max(getattr(c, rule) or 0.0 for c in g))
+    if rule == "apart":
+        return sorted(shuffled, key=lambda g: -max(c.apart or 0.0 for c in g))
     if rule == "balanced":  # each time the one of whose dialogue, depth, scenario and model the fewest came before
         seen: dict[Any, int] = defaultdict(int)
         ranked = []
@@ -120,7 +142,7 @@ def _nothing(kind: str, filtered: bool) -> str:
 def state(studio: Studio) -> dict[str, Any]:
     """The open queue with its progress, pace and time left, and its next item; ``queue`` None when none is open."""
     queue = studio.store.open_queue(studio.config.annotator)
-    choices = {"kinds": KINDS, "rules": RULES}
+    choices = {"kinds": KINDS, "rules": RULES, "hints": ordering.hints()}
     if queue is None:
         return {"queue": None, "item": None, **choices}
     seconds = sorted(studio.store.latest_seconds(queue["id"]))

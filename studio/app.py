@@ -25,13 +25,13 @@ from components.composer import Composer, composer
 from components.data import Data, data
 from components.parts import Parts, bridge, place
 from components.settings import Settings, settings
-from studio import StudioError, __version__, actions, api, exchange, statistics, statistics_section, views
+from studio import StudioError, __version__, actions, api, exchange, statistics, statistics_section, steering, views
 from studio.actions import Studio
 
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
-    for name in ("studio", "treemap", "feedback", "annotate", "judge", "statistics")
+    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering")
 )
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
@@ -105,11 +105,11 @@ def _explore(studio: Studio, link: gr.HTML) -> tuple[Parts, Composer]:
 
 
 def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks) -> None:
-    def send(lanes: str, message: dict[str, Any], *how: Any) -> tuple[Any, dict[str, Any]]:
+    def send(lanes: str, best: str, message: dict[str, Any], *how: Any) -> tuple[Any, dict[str, Any]]:
         text, files = message.get("text") or "", [Path(f) for f in message.get("files") or ()]
         shown = [str(lane) for lane in json.loads(lanes or "[]")]
         try:
-            replies = actions.ask(studio, shown, text, files, api.how_to_ask(*how))
+            replies = steering.ask(studio, shown, text, files, api.how_to_ask(*how), json.loads(best or "null"))
         except (StudioError, BackendError) as error:  # what was typed stays in the box
             return gr.skip(), {"message": str(error), "bad": True, "n": next(_serial)}
         return gr.MultimodalTextbox(value={"text": "", "files": []}), {"asked": replies, "n": next(_serial)}
@@ -128,8 +128,8 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     asking.box.submit(
-        send, [asking.lanes, asking.box, *asking.settings], [asking.box, parts.bridge],
-        js="(lanes, ...rest) => [studio.lanes(), ...rest]", **quick,
+        send, [asking.lanes, asking.best, asking.box, *asking.settings], [asking.box, parts.bridge],
+        js="(lanes, best, ...rest) => [studio.lanes(), studioSteering.wish(), ...rest]", **quick,
     )  # fmt: skip
     asking.stop.click(None, js="() => { studio.stop(); }", api_visibility="private")
     parts.bridge.follow(

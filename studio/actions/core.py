@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from backends import Options, Pool
 from studio import StudioError
@@ -18,6 +18,13 @@ MAX_MESSAGE = 200_000  # characters: about 50,000 tokens, more than the models h
 MAX_REPLIES = 8
 
 
+class Worker(Protocol):
+    """Something that works in a thread of its own."""
+
+    def close(self) -> None:
+        """End the thread; nothing is lost."""
+
+
 @dataclass
 class Studio:
     """Everything one run works with."""
@@ -28,6 +35,7 @@ class Studio:
     pool: Pool
     live: Live
     judge: LiveJudge
+    workers: dict[str, Worker] = field(default_factory=dict)  # what layers above keep at work, by name
 
     @classmethod
     def open(cls, config: Config) -> Studio:
@@ -40,6 +48,8 @@ class Studio:
 
     def close(self) -> None:
         """Stop what grows, save it, close the store."""
+        for worker in self.workers.values():
+            worker.close()
         self.live.close()
         self.judge.close()
         self.store.close()

@@ -36,6 +36,13 @@ def restore(studio: Studio, node_id: str) -> Undo | None:
     return Undo("Restored the branch", "prune", {"node": pruned[-1].id}) if pruned else None
 
 
+def restore_all(studio: Studio, nodes: list[str]) -> None:
+    """Show all of these again, or none of them."""
+    with studio.store.write():
+        for node in nodes:
+            studio.store.restore(str(node))
+
+
 def rename(studio: Studio, tree_id: str, title: str) -> Undo:
     """Give a dialogue another title, at most 200 characters."""
     old = studio.store.tree(tree_id).title
@@ -140,6 +147,7 @@ def withdraw(studio: Studio, comparisons: list[str], item: str) -> None:
 UNDOS: dict[str, Callable[[Studio, dict[str, Any]], object]] = {
     "restore": lambda studio, args: restore(studio, args["node"]),
     "prune": lambda studio, args: prune(studio, args["node"]),
+    "restore_all": lambda studio, args: restore_all(studio, args["nodes"]),
     "rename": lambda studio, args: rename(studio, args["tree"], args["title"]),
     "rate": lambda studio, args: rate(
         studio, args["node"], args["dimension"], args["value"], int(args.get("round", 1))

@@ -11,6 +11,7 @@ from studio.store.images import Images
 from studio.store.jobs import Jobs
 from studio.store.judgements import Judgements
 from studio.store.judges import Judges
+from studio.store.lessons import Lessons
 from studio.store.queues import Candidate, Item, Queues
 from studio.store.search import Hit, Search
 from studio.store.second import APART, Second
@@ -21,5 +22,5 @@ from studio.store.trees import TreeRow, Trees
 __all__ = ["APART", "Candidate", "Hit", "Item", "Store", "TreeRow", "new_id", "now"]
 
 
-class Store(Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Second, Figures, Images, Transfer, Connection):
+class Store(Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Lessons, Second, Figures, Images, Transfer, Connection):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""

@@ -1,0 +1,74 @@
+"""What a judge's number rests on: its labels, and its accuracy on dialogues it never saw, with n, interval and baselines.
+
+Reads what was stored when the judge was tested; measures nothing, and calls nothing accuracy that has no unseen dialogues.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from judge.examples import ENOUGH
+from studio import StudioError, teaching
+from studio.actions import Studio
+
+BASELINES = {"coin": "a coin", "longer": "the longer reply", "majority": "always the commoner side"}
+CONSTANTS = {"always_3": "always 3", "majority": "always the commonest score"}
+
+
+def about(studio: Studio, dimension: str) -> dict[str, Any]:
+    """What the live judge's score on a dimension rests on.
+
+    ``measured``: what the figures are of (``tested`` one dimension, or all together where no more was kept), or None and a
+    reason in ``untested``. Shares are 0 to 1, errors in points of score; intervals are 95 % by dialogue.
+
+    Raises:
+        StudioError: no judge is live.
+    """
+    name = studio.judge.name
+    row = next((j for j in studio.store.judges() if j["name"] == name), None)
+    if row is None:
+        raise StudioError("No judge is live any more. Choose one on the Judge screen.")
+    labels = studio.judge.trained.get(dimension, 0)
+    report = _report(studio, row["name"]) or row["metrics"]
+    pairs, scores = _of(report, "pairs", dimension), _of(report, "scores", dimension)
+    told = {"judge": row["name"], "dimension": dimension, "labels": labels, "enough": ENOUGH, "created_at": row["created_at"],
+            "pairs": _pairs(*pairs) if pairs else None, "scores": _scores(*scores) if scores else None, "untested": None}  # fmt: skip
+    if not pairs and not scores:
+        told["untested"] = row["metrics"].get("untested") or (
+            f"No unseen dialogue had a label of {dimension}, so nothing is known of its accuracy there. Rate more dialogues, then train again."
+        )
+    return told
+
+
+def _report(studio: Studio, name: str) -> dict[str, Any] | None:
+    """The whole report of a judge's test, beside its weights; None when there is none that can be read."""
+    try:
+        found = json.loads(
+            (teaching.judges_folder(studio.store.home) / name / "report.json").read_text(encoding="utf-8")
+        )
+    except (OSError, ValueError):  # tested elsewhere, or not at all: the row in the store then has the short form
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _of(report: dict[str, Any], what: str, dimension: str) -> tuple[dict[str, Any], bool] | None:
+    """The figures of a dimension alone and True, or those of all together and False where they were not kept apart."""
+    apart = report.get(f"{what}_by")
+    if apart is not None:
+        own = [r for r in apart if r.get("by") == "dimension" and r.get("key") == dimension and r.get("n")]
+        return (own[0], True) if own else None
+    pooled = report.get(what)
+    return (pooled, False) if pooled and pooled.get("n") else None
+
+
+def _pairs(found: dict[str, Any], apart: bool) -> dict[str, Any]:
+    beside = {BASELINES[k]: b["value"] for k, b in found.get("baselines", {}).items() if k in BASELINES}
+    return {"n": found["n"], "trees": found["trees"], "apart": apart, "accuracy": found["accuracy"], "interval": found["interval"],
+            "note": found.get("interval_note"), "beside": {k: v for k, v in beside.items() if v is not None}}  # fmt: skip
+
+
+def _scores(found: dict[str, Any], apart: bool) -> dict[str, Any]:
+    beside = {CONSTANTS[k]: b["mae"]["value"] for k, b in found.get("baselines", {}).items() if k in CONSTANTS}
+    return {"n": found["n"], "trees": found["trees"], "apart": apart, "error": found["mae"]["value"], "interval": found["mae"]["interval"],
+            "note": found.get("interval_note"), "beside": {k: v for k, v in beside.items() if v is not None}}  # fmt: skip
