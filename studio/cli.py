@@ -113,9 +113,12 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
 
 
 def _train_options(train: argparse.ArgumentParser) -> None:
-    train.add_argument(
-        "--name", required=True, help="what the judge is called; judges never change, so each has its own"
-    )
+    asked = train.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--name", help="what the judge is called; judges never change, so each has its own")
+    asked.add_argument(
+        "--curve", action="store_true",
+        help="train no judge: measure accuracy against the number of ratings, with --base, --level and --seed",
+    )  # fmt: skip
     train.add_argument(
         "--base", default="builtin", help="backbone: builtin (SmolLM2-135M), a folder, a .gguf file, or owner/model"
     )
@@ -196,6 +199,8 @@ def _export(args: argparse.Namespace) -> tuple[Answer, int]:
 
 
 def _train(args: argparse.Namespace) -> tuple[Answer | None, int]:
+    if args.curve:
+        return _curve(args)
     from studio import teaching
     from studio.media import Media
     from studio.store import Store
@@ -224,6 +229,28 @@ def _train(args: argparse.Namespace) -> tuple[Answer | None, int]:
     if not args.json:
         print(teaching.sentence(found))
     return found, 130 if found["interrupted"] else 0
+
+
+def _curve(args: argparse.Namespace) -> tuple[Answer, int]:
+    from studio import learning
+    from studio.media import Media
+    from studio.store import Store
+
+    load_rubric(home_folder(args.home))
+    store = Store(home_folder(args.home))
+    with closing(store), closing(Bar({})) as bar:
+
+        def step(done: int, total: int, left: float | None) -> None:
+            if args.json:
+                line = {"step": done, "steps": total, "eta_s": None if left is None else round(left, 1)}
+                print(json.dumps(line), file=sys.stderr, flush=True)
+            else:
+                bar(done, total, "steps")
+
+        found = learning.draw(store, Media(store.home), args.base, args.level, args.seed, step)
+    if not args.json:
+        print(learning.sentences(found))
+    return found, 0
 
 
 def _score(args: argparse.Namespace) -> tuple[Answer, int]:

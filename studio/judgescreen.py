@@ -12,7 +12,7 @@ from typing import Any
 
 from judge import runs
 from judge.examples import NAME, data_card, split, with_derived
-from studio import StudioError, jobs, teaching
+from studio import StudioError, jobs, learning, teaching
 from studio.actions import Studio, Undo
 
 NEEDS = ("torch", "transformers", "peft", "accelerate", "safetensors")
@@ -28,10 +28,10 @@ _cards: dict[tuple[str, int], dict[str, Any]] = {}
 
 def state(studio: Studio) -> dict[str, Any]:
     """Everything the screen needs; called every second while something trains."""
-    live = studio.judge.name
+    live, found, card = studio.judge.name, jobs.refresh(studio.store), _data(studio)
     return {
         "missing": [n for n in NEEDS if importlib.util.find_spec(n) is None], "how": teaching.NEEDED,
-        "data": _data(studio), "jobs": [_job(j) for j in jobs.refresh(studio.store) if j["kind"] == "train"][:20],
+        "data": card, "jobs": [_job(j) for j in found if j["kind"] == "train"][:20], "learning": learning.state(studio, found, card),
         "judges": [_version(studio, j, live) for j in studio.store.judges() if _folder(studio, j["name"]).is_dir()],
         "live": live, "note": studio.judge.note, "bases": _bases(studio), "suggested": _free_name(studio),
     }  # fmt: skip
