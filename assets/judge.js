@@ -16,7 +16,7 @@
     if (!root?.offsetParent) return;
     now = await call('judge');
     draw();
-    timer = setTimeout(() => load().catch(() => {}), now.jobs.some(j => j.status === 'running') || now.note ? 1000 : 5000);
+    timer = setTimeout(() => load().catch(() => {}), now.jobs.some(j => j.status === 'running') || now.learning.job?.status === 'running' || now.note ? 1000 : 5000);
   }
 
   /* ---- is there enough? */
@@ -24,8 +24,9 @@
     const { rows, trees, warnings } = now.data, of = (r, kind) => (r[`train_${kind}`] || 0) + (r[`validation_${kind}`] || 0) + (r[`test_${kind}`] || 0);
     if (!rows.length) return h('p', {}, 'Nothing is rated yet. Rate some replies on Explore or Annotate: fifty of a dimension are a beginning.');
     return h('div', {}, h('p.warn', {}, `${trees.train} dialogues to train on, ${trees.validation} to choose the best moment, ${trees.test} kept apart for the test.`),
-      h('div.table', {}, h('table', {}, h('tr', {}, ...['Dimension', 'Level', 'Scores', 'Comparisons', 'Ties', 'Pairs from scores'].map(t => h('th', {}, t))),
-        ...rows.map(r => h('tr', {}, h('td', {}, bars.name(r.dimension)), h('td', {}, r.level), ...['scores', 'pairs', 'ties', 'derived'].map(k => h('td.number', {}, String(of(r, k)))))))),
+      h('div.table', {}, h('table', {}, h('tr', {}, ...['Dimension', 'Level', 'Scores', 'Comparisons', 'Ties', 'Pairs from scores', ...window.studioLearning.HEAD].map(t => h('th', {}, t))),
+        ...rows.map(r => h('tr', {}, h('td', {}, bars.name(r.dimension)), h('td', {}, r.level), ...['scores', 'pairs', 'ties', 'derived'].map(k => h('td.number', {}, String(of(r, k)))), ...window.studioLearning.more(now.learning, r))))),
+      window.studioLearning.estimate(now.learning),
       ...warnings.slice(0, 6).map(w => h('p.warn', {}, `⚠ ${w}`)));
   }
 
@@ -92,7 +93,7 @@
     if (!now.judges.length) return h('p', {}, 'No judge yet. Train one above; its scores then appear on every reply.');
     return h('div.table', {}, h('table', {}, h('tr', {}, ...['Name', 'Backbone', 'Level', 'Epochs, rank', 'Agrees with you on unseen dialogues', ''].map(t => h('th', {}, t))),
       ...now.judges.map(v => h('tr', { 'data-version': v.name }, h('td', {}, h('b', {}, v.name), v.live ? h('div.live', {}, 'live') : null), h('td', {}, v.base), h('td', {}, v.level), h('td.number', {}, `${v.epochs}, ${v.rank}`), accuracy(v),
-        h('td.buttons', {}, h('button', { onclick: () => act('judge_promote', { judge: v.live ? null : v.name }) }, v.live ? 'Switch off' : 'Use live'), ' ', h('button', { onclick: () => act('judge_remove', { judge: v.name }) }, 'Remove'))))));
+        h('td.buttons', {}, h('button', { onclick: () => act('judge_promote', { judge: v.live ? null : v.name }) }, v.live ? 'Switch off' : 'Use live'), ' ', h('button', { onclick: () => window.studioPanel.exportMerged(v.name), title: 'Write it as one model, LoRA folded in, for use without this program' }, 'Export merged'), ' ', h('button', { onclick: () => act('judge_remove', { judge: v.name }) }, 'Remove'))))));
   }
 
   function options() {
@@ -104,17 +105,19 @@
   /* Only a section whose data changed is drawn again: what has the keyboard, is being typed or is open stays. */
   function draw() {
     if (!places) {
-      places = Object.fromEntries(['data', 'train', 'jobs', 'judges', 'note', 'options'].map(name => [name, h(`div.judge-${name}`)]));
+      places = Object.fromEntries(['data', 'train', 'jobs', 'learn', 'judges', 'note', 'options', 'panel'].map(name => [name, h(`div.judge-${name}`)]));
       places.note.setAttribute('role', 'status');
       root.replaceChildren(h('h2', {}, 'Is there enough to learn from?'), places.data, h('h2', {}, 'Train a judge'), places.train, places.jobs,
-        h('h2', {}, 'Judges'), places.judges, places.note, places.options);
+        h('h2', {}, 'When to stop rating'), places.learn, h('h2', {}, 'Judges'), places.judges, places.note, places.options, places.panel);
     }
-    section('data', now.data, () => [readiness()]);
+    section('data', [now.data, now.learning.next], () => [readiness()]);
     section('train', now.missing, () => [training()]);
     section('jobs', now.jobs.slice(0, 4), () => now.jobs.slice(0, 4).map(job));
+    section('learn', [now.missing, now.learning], () => now.missing.length ? [] : [window.studioLearning.section(now.learning, act, id => form.querySelector(`#judge-${id}`).value)]);
     section('judges', now.judges, () => [versions()]);
     section('note', now.note, () => now.note ? [h('p.warn', {}, now.note)] : []);
     section('options', [bars.blind(), bars.colour()], () => [options()]);
+    window.studioPanel.mount(places.panel);
   }
 
   function section(name, data, make) {
@@ -122,7 +125,7 @@
     if (place.drawn === json) return;
     place.drawn = json;
     const at = [...place.querySelectorAll('button')].indexOf(document.activeElement);
-    const open = [...place.querySelectorAll('details[open]')].map(d => d.closest('tr').dataset.version);
+    const open = [...place.querySelectorAll('details[open]')].map(d => d.closest('tr')?.dataset.version).filter(Boolean);
     place.replaceChildren(...make());
     open.forEach(v => place.querySelector(`tr[data-version="${CSS.escape(v)}"] details`)?.setAttribute('open', ''));
     place.querySelectorAll('button')[at]?.focus({ preventScroll: true });

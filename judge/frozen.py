@@ -90,10 +90,15 @@ def fit(states: States, examples: Sequence[Example], scales: Scales, *, copies: 
     head = ScoreHead(x.shape[1], copies, scales)
     torch.nn.init.zeros_(head.weight)
     optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        (label_losses(head, head(x), batch).sum() / weight).backward()  # a copy's part moves that copy alone
-        optimizer.step()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so little work is slower on several, and its sums would depend on their number
+    try:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (label_losses(head, head(x), batch).sum() / weight).backward()  # a copy's part moves that copy alone
+            optimizer.step()
+    finally:
+        torch.set_num_threads(threads)
     return FrozenJudge(head.requires_grad_(False), states)
 
 

@@ -11,7 +11,20 @@ from dataclasses import asdict
 from typing import Any
 
 from backends import BackendError, Options
-from studio import StudioError, actions, annotating, claims, estimates, judgescreen, panel, steering, steering_view, verification, views
+from studio import (
+    StudioError,
+    actions,
+    annotating,
+    claims,
+    estimates,
+    judgescreen,
+    learning,
+    panel,
+    steering,
+    steering_view,
+    verification,
+    views,
+)
 from studio.actions import Ask, Studio, Undo, marking
 
 Call = Callable[[Studio, dict[str, Any]], dict[str, Any]]
@@ -120,6 +133,11 @@ def _train(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
                              float(data["rate"]), int(data["seed"]))  # fmt: skip
 
 
+def _learning_start(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    learning.start(studio, str(data["base"]).strip(), data["level"], int(data["seed"]))
+    return judgescreen.state(studio)
+
+
 def _remove_judge(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     return _undoable(judgescreen.remove(studio, str(data["judge"]))) | judgescreen.state(studio)
 
@@ -179,6 +197,7 @@ CALLS: dict[str, Call] = {
     "poll": _poll,
     "judge": lambda studio, data: judgescreen.state(studio),
     "judge_train": _train,
+    "learning_start": _learning_start,
     "judge_stop": lambda studio, data: judgescreen.stop(studio, str(data["job"])),
     "judge_go_on": lambda studio, data: judgescreen.go_on(studio, str(data["job"])),
     "judge_keep": lambda studio, data: judgescreen.keep(studio, str(data["job"])),

@@ -43,9 +43,9 @@ class Recipe:
     base: str = backbones.BUILTIN
     trees: int = 150
     seeds: int = 5
-    first: int = 16
-    batch: int = 16
-    rounds: int = 8
+    first: int = 8
+    batch: int = 8
+    rounds: int = 10
     copies: int = 8
     max_path: int = 512
 

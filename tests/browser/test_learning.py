@@ -135,9 +135,9 @@ def test_a_plot_with_its_numbers_light_dark_and_narrow(page: Page, served: Serve
     shoot(page, "learning-phone")
     shown = page.locator(".judge-learn details")
     served.studio.store.rate(
-        teach_node(served), "L4", 2, "ann"
+        teach_node(served), "L1", 2, "ann"
     )  # the section is drawn again, and what is open stays so
-    expect(page.locator(".judge-learn")).to_contain_text("You have given", timeout=10_000)
+    expect(page.locator(".judge-learn")).to_contain_text("You have given 31 ratings since.", timeout=10_000)
     expect(shown).to_have_attribute("open", "")
 
 
