@@ -66,7 +66,8 @@ def versus(examples: Sequence[Example], a: Said, b: Said, n_boot: int = 1000) ->
     errors, pairs = _errors(examples, a, b), _pairs(examples, a, b)
     rows = []
     for level, dimension in _ordered({*errors, *pairs}):
-        difference = compare(*pairs.get((level, dimension), ((), ())), n_boot=n_boot)
+        by_a, by_b = pairs.get((level, dimension), ((), ()))
+        difference = compare(by_a, by_b, n_boot=n_boot)
         trees, gains = errors.get((level, dimension), ((), ()))
         error = _mean_by_tree(trees, gains, n_boot) if gains else None
         rows.append(

@@ -71,7 +71,7 @@ def parse(answer: str, about: Sequence[Dimension]) -> dict[str, int]:
     left out; an answer without any such object gives nothing.
     """
     known = {d.code: d.values for d in about}
-    found = next((o for o in reversed(_objects(answer[-MOST_READ:], known)) if o), {})
+    found: dict[str, Any] = next(reversed(_objects(answer[-MOST_READ:], known)), {})
     return {c: found[c] for c, values in known.items() if type(found.get(c)) is int and found[c] in values}
 
 
@@ -96,7 +96,8 @@ def _scale(d: Dimension) -> str:
 def _objects(text: str, known: dict[str, tuple[int, ...]]) -> list[dict[str, Any]]:
     """Every JSON object in a text that has a key of ``known``, in order; also one that lies inside another."""
     decoder = json.JSONDecoder(object_pairs_hook=_once)
-    found, at = [], text.find("{")
+    found: list[dict[str, Any]] = []
+    at = text.find("{")
     while at >= 0:
         step = 1
         try:

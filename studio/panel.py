@@ -1,0 +1,294 @@
+"""Judges side by side: what two or three of them say of one dialogue, where they part, how each agrees with the person so far,
+and which of two versions is better on dialogues that neither has seen.
+
+Plain dicts for the page. Reads scores that are rows; ``studio.panelwork`` makes them. In blind mode no score leaves here before
+the person has rated the reply.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from judge import sidebyside
+from judge.examples import OVERALL, Example, from_dump, with_derived
+from judge.rubric import dimensions
+from studio import StudioError, teaching
+from studio.actions import Studio
+from studio.panelwork import Judge, background, export, judges, score
+
+MOST = 3  # columns that can be read side by side, on a phone too
+MOST_APART = 12
+FEW_RESAMPLES, MANY = 200, 4_000  # labels from which an interval takes fewer resamples
+Row = dict[str, Any]
+_cache: dict[tuple[str, int, str], list[tuple[Example, dict[str, sidebyside.Said]]]] = {}
+
+
+def state(studio: Studio, chosen: Sequence[str], tree: str | None, leaf: str | None, blind: bool) -> Row:
+    """Who can be chosen, what is at work, and the dialogue ``tree`` as the chosen ones see it, the path to ``leaf`` first."""
+    known = judges(studio)
+    picked = _picked(known, chosen)
+    shown = None
+    if tree and (rows := _rows(studio, tree, leaf)):
+        said = {j.name: studio.store.judge_scores(tree, j.name) for j in picked}
+        missing = {j.name: sum(r["id"] not in said[j.name] for r in rows) for j in picked}
+        for row in rows:
+            hidden = _hidden(row) if blind else set()
+            row["said"] = {j: _seen(row, by.get(row["id"], {}), hidden) for j, by in said.items()}
+            row["waits"] = bool(hidden) and any(row["id"] in by for by in said.values())
+        shown = {
+            "tree": tree,
+            "title": studio.store.title(tree),
+            "rows": rows,
+            "missing": missing,
+            "apart": _apart(rows),
+        }
+    return {
+        "judges": [{"name": j.name, "label": j.label, "kind": j.kind, "can": j.kind == "trained" or j.spec is not None} for j in known.values()],
+        "chosen": [j.name for j in picked], "most": MOST, "tasks": [t.told() for t in background(studio).tasks()], "shown": shown,
+        "stamp": studio.store.stamp(),
+    }  # fmt: skip
+
+
+def start(studio: Studio, chosen: Sequence[str], tree: str | None) -> Row:
+    """Let the chosen judges score what they have not scored yet: a dialogue, or (None) what the person rated and they have not
+    learned from. Returns the tasks.
+
+    Raises:
+        StudioError: nobody chosen, nothing left to score, one that is at work or that cannot be asked.
+    """
+    picked = _picked(judges(studio), chosen)
+    if not picked:
+        raise StudioError("No judge is chosen. Choose two or three.")
+    wanted = {j.name: _left(studio, j, tree) for j in picked}
+    if not any(wanted.values()):
+        raise StudioError("The chosen judges have scored all of this already.")
+    for judge in picked:
+        if wanted[judge.name]:
+            score(studio, judge, wanted[judge.name])
+    return _tasks(studio)
+
+
+def agreement(studio: Studio, chosen: Sequence[str]) -> Row:
+    """How each of the chosen judges agrees with the person so far, on dialogues that it did not learn from.
+
+    Of each: ``rows`` as ``judge.sidebyside.beside_person``, how many dialogues were left out and why, replies not scored yet.
+
+    Raises:
+        StudioError: a score that its dimension does not have, a judge's card that cannot be read.
+    """
+    labelled = _labelled(studio)
+    told = []
+    for judge in _picked(judges(studio), chosen):
+        kept, why = _unseen(studio, judge, [e for e, _ in labelled])
+        ids = {e.tree.id for e in kept}
+        said = _of(labelled, judge.name, ids)
+        with teaching.judging():
+            rows = sidebyside.beside_person(kept, said, _resamples(kept))
+        missing = sum(n not in said for e in kept for n in sidebyside.wanted(e))
+        told.append({"name": judge.name, "label": judge.label, "kind": judge.kind, "left_out": len(labelled) - len(kept),
+                     "why": why, "trees": len(kept), "missing": missing, "rows": rows})  # fmt: skip
+    return {"judges": told, "annotator": studio.config.annotator}
+
+
+def versions(studio: Studio, a: str, b: str) -> Row:
+    """Two trained judges on the person's labels in dialogues that neither learned from: rows as ``judge.sidebyside.versus``.
+
+    ``missing``: replies that one of them has not scored yet; ``nothing``: why there is nothing to compare, else ''.
+
+    Raises:
+        StudioError: not two different trained judges, a card that cannot be read, a score that its dimension does not have.
+    """
+    two, labelled = _two(studio, a, b), _labelled(studio)
+    kept = [e for e, _ in labelled]
+    whys = []
+    for judge in two:
+        kept, why = _unseen(studio, judge, kept)
+        whys += [why] if why else []
+    ids = {e.tree.id for e in kept}
+    by_a, by_b = (_of(labelled, judge.name, ids) for judge in two)
+    with teaching.judging():
+        rows = sidebyside.versus(kept, by_a, by_b, _resamples(kept))
+    missing = sum((n not in by_a) + (n not in by_b) for e in kept for n in sidebyside.wanted(e))
+    nothing = ""
+    if not labelled:
+        nothing = "You have rated nothing yet that two versions could be held against."
+    elif not kept:
+        nothing = " ".join(whys) or (
+            f"There is no dialogue that you rated and neither of them learned from: all {len(labelled)} were in the training of one. "
+            "Rate some new dialogues; versions trained with the same seed share their test dialogues."
+        )
+    return {"a": a, "b": b, "trees": len(kept), "left_out": len(labelled) - len(kept), "missing": missing,
+            "nothing": nothing, "rows": rows}  # fmt: skip
+
+
+def score_versions(studio: Studio, a: str, b: str) -> Row:
+    """Let two versions score the replies that ``versions`` needs. Returns the tasks. Raises as ``versions`` and ``start`` do."""
+    two, labelled = _two(studio, a, b), _labelled(studio)
+    kept = [e for e, _ in labelled]
+    for judge in two:
+        kept, _ = _unseen(studio, judge, kept)
+    for judge in two:
+        if left := _unscored(kept, _of(labelled, judge.name, {e.tree.id for e in kept})):
+            score(studio, judge, left)
+    return _tasks(studio)
+
+
+def export_merged(studio: Studio, name: str) -> Row:
+    """Begin a merged export; returns the tasks. Raises StudioError as ``panelwork.export`` does."""
+    export(studio, name)
+    return _tasks(studio)
+
+
+def cancel(studio: Studio, key: str) -> Row:
+    """Cancel a task, or take one that is over off the list; returns the tasks."""
+    background(studio).cancel(key)
+    return _tasks(studio)
+
+
+# ---- one dialogue
+
+
+def _rows(studio: Studio, tree: str, leaf: str | None) -> list[Row]:
+    """The replies of a tree that are whole and not pruned: the path to ``leaf`` first, the others turn by turn."""
+    outline = studio.store.outline(tree)
+    children: dict[str | None, list[Row]] = {}
+    for r in outline:
+        if not r["pruned_at"]:
+            children.setdefault(r["parent_id"], []).append(r)
+    above = {r["id"]: r["parent_id"] for r in outline}
+    path, at = set(), leaf if leaf in above else None
+    while at is not None:
+        path.add(at)
+        at = above[at]
+    mine = studio.store.scores(above, studio.config.annotator)
+    rows, level, turn = [], children.get(None, []), 0
+    while level:
+        turn += any(r["role"] == "user" for r in level)
+        rows += [
+            {"id": r["id"], "start": r["label"] or "", "picture": bool(r["image"]), "turn": turn, "path": r["id"] in path,
+             "end": r["id"] not in children, "mine": mine.get(r["id"], {})}
+            for r in level if r["role"] == "assistant" and r["status"] != "streaming"
+        ]  # fmt: skip
+        level = [c for r in level for c in children.get(r["id"], [])]
+    return sorted(rows, key=lambda r: not r["path"])
+
+
+def _hidden(row: Row) -> set[str]:
+    """What blind mode hides of a reply: a level's dimensions until the person has rated all of them; overall goes with the local ones."""
+    hidden: set[str] = set()
+    for level in ("local", "global"):
+        codes = {code for code, d in dimensions().items() if d.level == level}
+        if not codes <= row["mine"].keys():
+            hidden |= codes | ({OVERALL} if level == "local" else set())
+    return hidden
+
+
+def _seen(row: Row, said: Mapping[str, tuple[float, float | None]], hidden: set[str]) -> dict[str, list[float | None]]:
+    """What is shown of a judge's scores: global ones only where a dialogue ends, or where the person gave one."""
+    known = dimensions()
+    fits = {c for c in said if c not in known or known[c].level == "local" or row["end"] or c in row["mine"]}
+    return {code: list(said[code]) for code in said if code in fits - hidden}
+
+
+def _apart(rows: Iterable[Row]) -> list[Row]:
+    """Where the judges part: the replies with the largest difference between two of them, and on which dimension."""
+    found = []
+    for row in rows:
+        codes = {code for said in row["said"].values() for code in said}
+        gaps = {}
+        for code in codes:
+            values = [said[code][0] for said in row["said"].values() if code in said]
+            if len(values) > 1:
+                gaps[code] = max(values) - min(values)
+        if gaps:
+            most = max(sorted(gaps), key=gaps.__getitem__)
+            found.append({"id": row["id"], "start": row["start"], "turn": row["turn"], "dimension": most, "gap": gaps[most],
+                          "said": {name: said[most][0] for name, said in row["said"].items() if most in said}})  # fmt: skip
+    return sorted((f for f in found if f["gap"] > 0), key=lambda f: -f["gap"])[:MOST_APART]
+
+
+# ---- all that is rated
+
+
+def _labelled(studio: Studio) -> list[tuple[Example, dict[str, sidebyside.Said]]]:
+    """Trees with the person's own labels (and the pairs that their scores imply), and what every judge said there."""
+    who = studio.config.annotator
+    key = (str(studio.store.home), studio.store.stamp(), who)
+    if key not in _cache:
+        found = []
+        with teaching.judging():
+            for tree in studio.store.rated_trees():
+                dump = studio.store.dump_tree(tree)
+                own = {
+                    k: [r for r in dump[k] if r["annotator"] == who and r["round"] == 1]
+                    for k in ("scores", "comparisons")
+                }
+                example = with_derived(from_dump(dump | own))
+                if example.scores or example.comparisons:
+                    said: dict[str, dict[str, dict[str, float]]] = {}
+                    for r in dump["judge_scores"]:
+                        said.setdefault(r["judge"], {}).setdefault(r["node_id"], {})[r["dimension"]] = r["value"]
+                    found.append((example, said))
+        _cache.clear()
+        _cache[key] = found  # type: ignore[assignment]
+    return _cache[key]
+
+
+def _of(
+    labelled: Iterable[tuple[Example, Mapping[str, sidebyside.Said]]], name: str, trees: set[str]
+) -> sidebyside.Said:
+    return {n: s for e, said in labelled if e.tree.id in trees for n, s in said.get(name, {}).items()}
+
+
+def _unseen(studio: Studio, judge: Judge, examples: list[Example]) -> tuple[list[Example], str]:
+    """The examples that may be called unseen by a judge; and why none may, where its card does not say what it learned from."""
+    if judge.kind != "trained":
+        return examples, ""
+    card = teaching.judges_folder(studio.store.home) / judge.name / "card.json"
+    try:
+        split = json.loads(card.read_text(encoding="utf-8")).get("split")
+    except (OSError, ValueError, AttributeError) as error:
+        raise StudioError(f"The card of the judge {judge.label} cannot be read ({error}). Train it again.") from error
+    if not isinstance(split, dict):
+        return [], f"The judge {judge.label} does not say which dialogues it learned from, so none counts as unseen."
+    return sidebyside.unseen(examples, split), ""
+
+
+def _left(studio: Studio, judge: Judge, tree: str | None) -> dict[str, list[str]]:
+    """What a judge has not scored yet, by tree."""
+    if tree is None:
+        labelled = _labelled(studio)
+        kept, _ = _unseen(studio, judge, [e for e, _ in labelled])
+        return _unscored(kept, _of(labelled, judge.name, {e.tree.id for e in kept}))
+    said = studio.store.judge_scores(tree, judge.name)
+    left = [r["id"] for r in _rows(studio, tree, None) if r["id"] not in said]
+    return {tree: left} if left else {}
+
+
+def _unscored(examples: Iterable[Example], said: sidebyside.Said) -> dict[str, list[str]]:
+    found = {e.tree.id: sorted(sidebyside.wanted(e) - said.keys()) for e in examples}
+    return {tree: nodes for tree, nodes in found.items() if nodes}
+
+
+def _two(studio: Studio, a: str, b: str) -> list[Judge]:
+    known = judges(studio)
+    two = [known[name] for name in (a, b) if name in known and known[name].kind == "trained"]
+    if len(two) != 2 or a == b:
+        raise StudioError("Two versions are compared. Choose two different trained judges.")
+    return two
+
+
+def _picked(known: Mapping[str, Judge], chosen: Sequence[str]) -> list[Judge]:
+    if len(set(chosen)) > MOST:
+        raise StudioError(f"{len(set(chosen))} judges do not fit side by side; choose at most {MOST}.")
+    return [known[name] for name in dict.fromkeys(chosen) if name in known]  # one that was removed since is gone
+
+
+def _resamples(examples: Sequence[Example]) -> int:
+    return FEW_RESAMPLES if sum(len(e.scores) + len(e.comparisons) for e in examples) > MANY else 1000
+
+
+def _tasks(studio: Studio) -> Row:
+    return {"tasks": [t.told() for t in background(studio).tasks()]}
