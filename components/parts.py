@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 SCRIPTS = ("boot", "studio", "feedback", "rating", "claim", "judgebar", "transcript", "places", "notes",
-           "crucial", "steering", "sidebar", "treemap_layout", "treemap", "inspector", "keys", "verify", "annotate", "panel", "learning", "judge")  # fmt: skip
+           "crucial", "steering", "sidebar", "treemap_layout", "treemap", "inspector",
+           "keys", "verify", "annotate", "panel", "learning", "judge")  # fmt: skip
 
 
 class Parts(NamedTuple):
