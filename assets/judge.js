@@ -24,7 +24,7 @@
     const { rows, trees, warnings } = now.data, of = (r, kind) => (r[`train_${kind}`] || 0) + (r[`validation_${kind}`] || 0) + (r[`test_${kind}`] || 0);
     if (!rows.length) return h('p', {}, 'Nothing is rated yet. Rate some replies on Explore or Annotate: fifty of a dimension are a beginning.');
     return h('div', {}, h('p.warn', {}, `${trees.train} dialogues to train on, ${trees.validation} to choose the best moment, ${trees.test} kept apart for the test.`),
-      h('div.table', {}, h('table', {}, h('tr', {}, ...['Dimension', 'Level', 'Scores', 'Comparisons', 'Ties', 'Pairs from scores', ...window.studioLearning.HEAD].map(t => h('th', {}, t))),
+      h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'What there is to learn from' }, h('table', {}, h('tr', {}, ...['Dimension', 'Level', 'Scores', 'Comparisons', 'Ties', 'Pairs from scores', ...window.studioLearning.HEAD].map(t => h('th', {}, t))),
         ...rows.map(r => h('tr', {}, h('td', {}, bars.name(r.dimension)), h('td', {}, r.level), ...['scores', 'pairs', 'ties', 'derived'].map(k => h('td.number', {}, String(of(r, k)))), ...window.studioLearning.more(now.learning, r))))),
       window.studioLearning.estimate(now.learning),
       ...warnings.slice(0, 6).map(w => h('p.warn', {}, `⚠ ${w}`)));
@@ -91,7 +91,7 @@
 
   function versions() {
     if (!now.judges.length) return h('p', {}, 'No judge yet. Train one above; its scores then appear on every reply.');
-    return h('div.table', {}, h('table', {}, h('tr', {}, ...['Name', 'Backbone', 'Level', 'Epochs, rank', 'Agrees with you on unseen dialogues', ''].map(t => h('th', {}, t))),
+    return h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'Judges' }, h('table', {}, h('tr', {}, ...['Name', 'Backbone', 'Level', 'Epochs, rank', 'Agrees with you on unseen dialogues', ''].map(t => h('th', {}, t))),
       ...now.judges.map(v => h('tr', { 'data-version': v.name }, h('td', {}, h('b', {}, v.name), v.live ? h('div.live', {}, 'live') : null), h('td', {}, v.base), h('td', {}, v.level), h('td.number', {}, `${v.epochs}, ${v.rank}`), accuracy(v),
         h('td.buttons', {}, h('button', { onclick: () => act('judge_promote', { judge: v.live ? null : v.name }) }, v.live ? 'Switch off' : 'Use live'), ' ', h('button', { onclick: () => window.studioPanel.exportMerged(v.name), title: 'Write it as one model, LoRA folded in, for use without this program' }, 'Export merged'), ' ', h('button', { onclick: () => act('judge_remove', { judge: v.name }) }, 'Remove'))))));
   }

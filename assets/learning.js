@@ -34,7 +34,7 @@
     return make('svg', { viewBox: `0 0 ${W} ${H}`, role: 'img', 'aria-label': said }, ...parts);
   }
 
-  const table = (name, head, rows) => h('div.table', {}, h('table', {}, h('caption', {}, name), h('thead', {}, h('tr', {}, ...head.map(t => h('th', { scope: 'col' }, t)))),
+  const table = (name, head, rows) => h('div.table', { tabIndex: 0, role: 'region', ariaLabel: name }, h('table', {}, h('caption', {}, name), h('thead', {}, h('tr', {}, ...head.map(t => h('th', { scope: 'col' }, t)))),
     h('tbody', {}, ...rows.map(([first, ...cells]) => h('tr', {}, h('th', { scope: 'row' }, first), ...cells.map(c => h('td.number', {}, c)))))));
 
   function numbers(curve) {

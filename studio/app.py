@@ -81,6 +81,9 @@ def mount(app: FastAPI, studio: Studio, max_upload_bytes: int) -> None:
     """Put the page at ``/`` of a web application, with everything off that talks to others or keeps copies in the browser."""
     theme = gr.themes.Base(primary_hue="indigo", neutral_hue="slate", radius_size="md",
                            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # fmt: skip
+    # Gradio's own greys are too faint to be read at these sizes
+    theme = theme.set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
+                      input_placeholder_color="*neutral_500", input_placeholder_color_dark="*neutral_400")  # fmt: skip
     gr.mount_gradio_app(
         app, build(studio), path="/", theme=theme, head=STYLES, footer_links=[], run_history=False, max_file_size=max_upload_bytes,
         show_error=True, ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False,
