@@ -17,25 +17,26 @@ window.studioPanel = (() => {
   const quietly = error => { if (!error.told) throw error; };
   const trained = () => now.judges.filter(j => j.kind === 'trained').map(j => j.name);
   const busy = () => now.tasks.some(t => ['waiting', 'running'].includes(t.state));
-  const what = () => ({ chosen: kept('chosen', []), tree: studio.state.view?.tree || null, leaf: studio.state.view?.lanes?.[0] || null, blind: bars.blind() });
+  const what = () => ({ chosen: kept('chosen', []).slice(0, 3), tree: studio.state.view?.tree || null, leaf: studio.state.view?.lanes?.[0] || null, blind: bars.blind() });
 
   async function load() {
     clearTimeout(timer);
     if (!root?.offsetParent) return;
-    const mine = ++wanted, asked = what(), worked = now && busy();
+    const mine = ++wanted, asked = what();
     const found = await call('panel', asked);
     if (mine !== wanted) return;
     now = found;
     draw();
     if (busy()) timer = setTimeout(() => load().catch(() => {}), 700);
-    else await figures(worked);
+    else await figures();
   }
 
   /* The figures are over all that is rated: asked for when something was written, not while it is being written. */
   async function figures() {
     const pair = versions(), key = JSON.stringify([now.stamp, now.chosen]), both = JSON.stringify([now.stamp, pair]);
-    if (agreed?.key !== key && now.chosen.length) { const found = await call('panel_agreement', { chosen: now.chosen }); agreed = { key, ...found }; }
-    if (compared?.key !== both && pair) { const found = await call('panel_versions', { a: pair[0], b: pair[1] }); compared = { key: both, ...found }; }
+    const told = error => { quietly(error); return { judges: [], rows: [], missing: 0, trees: 0, nothing: error.message }; };  // said once, not every second
+    if (agreed?.key !== key && now.chosen.length) { const found = await call('panel_agreement', { chosen: now.chosen }).catch(told); agreed = { key, ...found }; }
+    if (compared?.key !== both && pair) { const found = await call('panel_versions', { a: pair[0], b: pair[1] }).catch(told); compared = { key: both, ...found }; }
     draw();
   }
 
@@ -87,10 +88,12 @@ window.studioPanel = (() => {
   const news = () => now.tasks.filter(t => t.state !== 'done' || t.note);  // what went well shows in the table
 
   /* ---- one dialogue */
-  function score(code, pair) {
+  function score(code, pair, judge) {
     if (!pair) return '–';
     const [value, spread] = pair, share = Math.max(0, Math.min(1, value / 3)) * 100;
-    return h('span.score', { title: `${bars.name(code)}: ${value.toFixed(2)}${spread === null ? '' : `, give or take ${spread.toFixed(2)}`}` }, h('span.judge-track', { ariaHidden: 'true' }, h('span.judge-fill', { style: `width:${share}%` })), short(pair));
+    const labels = judge.learned[code] || 0, few = judge.kind === 'trained' && labels < now.enough;
+    const text = `${bars.name(code)}: ${value.toFixed(2)}${spread === null ? '' : `, give or take ${spread.toFixed(2)}`}${few ? `; learned from ${many(labels, 'label', 'labels')}, too few to trust` : ''}`;
+    return h(few ? 'span.score.few' : 'span.score', { title: text }, h('span.judge-track', { ariaHidden: 'true' }, h('span.judge-fill', { style: `width:${share}%` })), `${short(pair)}${few ? '?' : ''}`, h('span.hidden-text', {}, ` ${text}`));
   }
 
   const short = ([value, spread]) => value.toFixed(spread === null ? 0 : 1);  // who never wavers said a whole number
@@ -103,7 +106,7 @@ window.studioPanel = (() => {
     const code = kept('dimension', 'overall'), codes = bars.codes;
     const select = h('select', { ariaLabel: 'Dimension shown', onchange: e => { keep('dimension', e.target.value); draw(); } }, ...[[ALL, 'All dimensions'], ...codes.map(c => [c, bars.name(c)])].map(([v, t]) => h('option', { value: v, selected: v === code }, t)));
     const listed = said => h('span.all-scores', {}, codes.filter(c => said[c] !== undefined).map(c => `${c === 'overall' ? 'all' : c} ${Array.isArray(said[c]) ? short(said[c]) : said[c]}`).join(' · ') || '–');
-    const cell = (row, name) => h('td', {}, row.waits && !Object.keys(row.said[name]).length ? h('span.soft', {}, 'waits for your rating') : code === ALL ? listed(row.said[name]) : score(code, row.said[name][code]));
+    const cell = (row, name) => h('td', {}, row.waits && !Object.keys(row.said[name]).length ? h('span.soft', {}, 'waits for your rating') : code === ALL ? listed(row.said[name]) : score(code, row.said[name][code], now.judges.find(j => j.name === name)));
     return [h('p.warn', {}, `“${now.shown.title || 'untitled'}”, ${many(now.shown.rows.length, 'reply', 'replies')}; the path open in Explore comes first, in bold.`), h('div.panel-line', {}, h('label', {}, 'Show ', select)),
       h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'Scores side by side' }, h('table', {}, h('thead', {}, h('tr', {}, ...['Reply', 'You', ...now.chosen.map(n => title(now.judges.find(j => j.name === n)))].map(t => h('th.column', { scope: 'col' }, t)))),
         h('tbody', {}, ...now.shown.rows.map(row => h(row.path ? 'tr.on-path' : 'tr', { 'data-reply': row.id }, h('td.reply', {}, opens(row)), h('td.number', {}, code === ALL ? listed(row.mine) : String(row.mine[code] ?? '–')), ...now.chosen.map(name => cell(row, name)))))))];

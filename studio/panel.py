@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from judge import sidebyside
-from judge.examples import OVERALL, Example, from_dump, with_derived
+from judge.examples import ENOUGH, OVERALL, Example, from_dump, with_derived
 from judge.rubric import dimensions
 from studio import StudioError, teaching
 from studio.actions import Studio
@@ -44,11 +44,10 @@ def state(studio: Studio, chosen: Sequence[str], tree: str | None, leaf: str | N
             "missing": missing,
             "apart": _apart(rows),
         }
-    return {
-        "judges": [{"name": j.name, "label": j.label, "kind": j.kind, "can": j.kind == "trained" or j.spec is not None} for j in known.values()],
-        "chosen": [j.name for j in picked], "most": MOST, "tasks": [t.told() for t in background(studio).tasks()], "shown": shown,
-        "stamp": studio.store.stamp(),
-    }  # fmt: skip
+    listed = [{"name": j.name, "label": j.label, "kind": j.kind, "learned": dict(j.learned), "can": j.kind == "trained" or j.spec is not None}
+              for j in known.values()]  # fmt: skip
+    return {"judges": listed, "chosen": [j.name for j in picked], "most": MOST, "enough": ENOUGH, "shown": shown,
+            "stamp": studio.store.stamp(), **_tasks(studio)}  # fmt: skip
 
 
 def start(studio: Studio, chosen: Sequence[str], tree: str | None) -> Row:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from backends import Backend, BackendError, Message, ModelSpec, Options
@@ -30,12 +30,14 @@ Replies = Mapping[str, Sequence[str]]  # tree -> replies
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """One that can be chosen. ``spec``: the chat model to ask; None for a trained one, and for a model that is gone."""
+    """One that can be chosen. ``spec``: the chat model to ask; None for a trained one, and for a model that is gone.
+    ``learned``: a trained one's labels by dimension."""
 
     name: str
     label: str
     kind: str
     spec: ModelSpec | None = None
+    learned: Mapping[str, int] = field(default_factory=dict)
 
 
 def background(studio: Studio) -> Background:
@@ -48,7 +50,11 @@ def background(studio: Studio) -> Background:
 def judges(studio: Studio) -> dict[str, Judge]:
     """Everybody who can judge, by name: trained versions, the configured models, and models that are gone but have judged."""
     folder = teaching.judges_folder(studio.store.home)
-    trained = [Judge(r["name"], r["name"], "trained") for r in studio.store.judges() if (folder / r["name"]).is_dir()]
+    trained = [
+        Judge(r["name"], r["name"], "trained", learned=r["metrics"].get("trained") or {})
+        for r in studio.store.judges()
+        if (folder / r["name"]).is_dir()
+    ]
     asked = [Judge(row_name(m), m.name, ZERO_SHOT, m) for m in studio.config.models]
     known = {j.name for j in asked}
     gone = [Judge(r["name"], r["base"], ZERO_SHOT) for r in studio.store.judges(ZERO_SHOT) if r["name"] not in known]

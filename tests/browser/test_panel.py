@@ -22,7 +22,7 @@ from tests.conftest import ECHO, Served, plant  # noqa: E402
 
 pytestmark = pytest.mark.browser
 PICTURES = os.environ.get("STUDIO_PICTURES")  # a folder: keep screenshots for somebody's own eyes
-LEARNED = {"L4": 60, "overall": 60, "G1": 60}
+LEARNED = {"L4": 20, "overall": 60, "G1": 60}
 ANSWER = '{"overall": 2, "L1": 3, "L2": 1, "L3": 2, "L4": 0, "G1": 3, "G5": -1}'
 
 
@@ -96,7 +96,11 @@ def test_choose_score_and_see_where_they_part(page: Page, served: Served, base: 
     expect(row.locator(".score")).to_have_count(3)
     said = served.studio.store.judge_scores(served.studio.store.node(first).tree_id, "second")[first]["overall"][0]
     expect(row.locator(".score").nth(0)).to_contain_text(f"{said:.1f}")
-    expect(row.locator(".score").nth(2)).to_have_text("2")
+    expect(row.locator(".score").nth(2)).to_contain_text("2 Overall: 2.00")
+    panel.get_by_label("Dimension shown").select_option("L4")
+    expect(row.locator(".score").nth(0)).to_have_text(
+        re.compile(r"^\d\.\d\? L4 .+ give or take .+; learned from 20 labels, too few to trust$")
+    )
     panel.get_by_label("Dimension shown").select_option("all")
     expect(row).to_contain_text("L1 3")
     expect(row).not_to_contain_text("G1 3")  # it goes on: what they say of the dialogue is at its end
