@@ -39,8 +39,9 @@ window.studioJudge = (() => {
     box.hidden = !said;
     if (!said) return box.replaceChildren();
     if (!voted(card)) return box.replaceChildren(h('span.soft', {}, 'The judge waits until you have rated this reply.'));
-    const codes = [...local, ...(card.end && voted(card, global) ? global : [])].filter(c => said[c]);
+    const codes = [...local, ...(card.end && voted(card, global) ? global : [])].filter(c => said[c]), at = [...box.children].indexOf(document.activeElement);
     box.replaceChildren(h('span.judge-name', { title: 'Expected scores by the live judge; grey means unsure' }, 'Judge'), ...codes.map(c => bar(c, said[c])));
+    if (at >= 0) box.children[at]?.focus({ preventScroll: true });  // a score that grows keeps the keyboard
   }
 
   function refill() {

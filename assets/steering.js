@@ -6,6 +6,7 @@ window.studioSteering = (() => {
   const { onKey } = window.studioFeedback;
   const FEW = 50;              // labels below which a dimension is called so
   let now = { judge: null, trained: {}, most: 4, replies: 8, run: null }, timer = null, drawn = '', unfolded = innerWidth > 820;
+  let loaded = false, ended = null, kept = null;  // asked once; the run whose end was shown; what to show once it is here
   const best = { on: false, n: 4, keep: 1, dimension: null, ...JSON.parse(sessionStorage.getItem('studio-best') || '{}') };
 
   const by = id => document.getElementById(id);
@@ -23,25 +24,37 @@ window.studioSteering = (() => {
   async function load() {
     clearTimeout(timer);
     if (!by('explore')?.offsetParent) return;
-    const before = now.run;
+    const before = now.run, early = loaded;
     now = await call('steer', { blind: bars.blind() });
+    loaded = true;
     if (now.run?.going && bars.blind()) await call('steer_cancel');
     draw();
-    if (before?.going && now.run && !now.run.going) await over(now.run);
-    else if (now.run?.going && now.run.made.length > (before?.made.length ?? now.run.made.length)) await studio.refresh();
-    if (now.run?.going) timer = setTimeout(again, 600);
-  }
-  const again = () => load().catch(() => { timer = setTimeout(again, 3000); });  // a studio that does not answer may come back
-
-  /* It is over: show what was kept, to whoever still looks at it. */
-  async function over(run) {
-    const lanes = state.view?.lanes || [], path = studio.cards().map(c => c.id);
-    if (state.view?.tree === run.tree && run.phase === 'done') {
-      if (run.kind === 'best' && run.show.length && lanes.some(id => run.made.includes(id))) await studio.open({ lanes: run.show, node: run.show[0] });
-      else if (run.kind === 'better' && run.show.length && !path.includes(run.show[0])) await studio.open({ node: run.show[0] });
-      else await studio.refresh();
+    const { run } = now;
+    if (run?.going) {
+      timer = setTimeout(again, 600);
+      if (before?.going && run.made.length > before.made.length) await studio.refresh();
+    } else if (run && ended !== key(run)) {
+      ended = key(run);
+      if (early) await over(run);  // what ended before the page was opened is told, and moves nobody
     }
+  }
+  const again = () => load().catch(() => { clearTimeout(timer); timer = setTimeout(again, 3000); });  // a studio that does not answer may come back
+
+  /* It is over: show what was kept, to whoever still looks at it, or is about to: the replies may still be on their way here. */
+  async function over(run) {
+    if (run.phase === 'done' && run.show.length) {
+      if (run.kind === 'best') { kept = { run, until: performance.now() + 5000 }; await turn(); }
+      else if (state.view?.tree === run.tree && !studio.card(run.show[0])) await studio.open({ node: run.show[0] });
+    }
+    if (state.view?.tree === run.tree) await studio.refresh();
     studio.emit('changed');
+  }
+
+  async function turn() {
+    if (!kept || !(state.view?.lanes || []).some(id => kept.run.made.includes(id))) return;
+    const { run, until } = kept;
+    kept = null;
+    if (performance.now() < until) await studio.open({ lanes: run.show, node: run.show[0] });
   }
 
   /* ---- beside the composer */
@@ -69,7 +82,7 @@ window.studioSteering = (() => {
   function table(run) {
     if (!run.rows.length) return null;
     const several = new Set(run.rows.map(r => r.model)).size > 1, cell = (text, kind = 'td') => h(kind, {}, text);
-    const heads = ['Reply', several && 'Model', `${run.dimension} ± spread`, 'Above the next', ''].filter(t => t !== false);
+    const heads = ['Reply', several && 'Model', `${run.dimension} ± spread`, 'Above the next', 'Outcome'].filter(t => t !== false);
     const line = r => h('tr', { className: ['pruned', 'kept', 'better'].includes(r.fate) ? `steer-${r.fate}` : '' },
       h('td', {}, h('button', { type: 'button', onclick: () => studio.go(r.id), ariaLabel: `Show ${r.number ? `reply ${r.number}` : 'the one to beat'}` }, r.number ? `${r.number}` : '·')), several && cell(r.model || ''),
       cell(r.value === null ? '–' : `${r.value.toFixed(2)} ± ${(r.spread || 0).toFixed(2)}`), cell(above(r.above_next)), cell(r.fate));
@@ -167,6 +180,6 @@ window.studioSteering = (() => {
   on('asked', again);
   on('changed', again);
   on('drawn', decorate);
-  on('view', () => { queueMicrotask(decorated); draw(); });
+  on('view', () => { queueMicrotask(decorated); draw(); queueMicrotask(() => turn().catch(() => {})); });
   return { wish };
 })();

@@ -21,8 +21,8 @@ PACE_S = {"rate": 30.0, "local": 20.0, "global": 45.0}  # a reply or dialogue, u
 SHOWN = {"rate": "reply to rate", "local": "reply to compare", "global": "dialogue to compare"}
 HINTS = {
     "unsure": "Replies by the judge’s mean spread, widest first; comparisons by their difference over its spread, smallest first.",
-    "teach": "The spread of what you have not rated, or of a difference times the bits that its outcome is open by, for each second "
-    "of your median pace (until you have one: {}); one of each dialogue before a second of any.",
+    "teach": "Most for each second first: the judge’s spread on what you have not rated, or of comparisons the spread of the difference "
+    "times how open the outcome is in bits, over your own median time (until you have one: {}); every dialogue once before any twice.",
 }
 
 

@@ -95,8 +95,7 @@ def _row(run: Run, node: Node) -> dict[str, Any]:
 def _says(run: Run, done: int) -> str:
     made = "1 reply" if done == 1 else f"{done} replies"
     if run.going:
-        reading = "The judge reads" if run.phase == "judging" else f"{done} of {run.of} written"
-        return f"{reading} …" if run.phase == "judging" and run.kind == "best" else f"{reading}; {made} so far …"
+        return _doing(run, done)
     if run.phase == "cancelled":
         return f"Cancelled. {made} of {run.of} made, all kept; nothing was pruned."
     if run.phase == "failed":
@@ -105,6 +104,15 @@ def _says(run: Run, done: int) -> str:
     if run.labels < ENOUGH:
         few = f" The judge learned from {run.labels} labels of {run.dimension}, below {ENOUGH}: too few to trust."
     return (_best(run) if run.kind == "best" else _better(run)) + few
+
+
+def _doing(run: Run, done: int) -> str:
+    reads = run.phase == "judging"
+    if run.kind == "best":
+        return "All are written; the judge reads them …" if reads else f"{done} of {run.of} written …"
+    if not run.made:
+        return "The judge reads the one to beat …"
+    return f"Attempt {len(run.made)} of {run.of} {'is read by the judge' if reads else 'is being written'} …"
 
 
 def _best(run: Run) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ pytest.importorskip("torch", reason="torch is not installed: the judge's tests d
 from backends import Options
 from studio import StudioError, actions, steering, steering_view
 from studio.actions import Studio
-from studio.steering_run import current
+from studio.steering_run import Run, current
 from studio.tree import Part
 from tests.conftest import SLOW, how, plant, settle, wait
 from tests.test_steering import WISH, base, judged, one_thread, over, pruned, shown, siblings  # noqa: F401
@@ -37,6 +38,20 @@ def test_cancelling_keeps_what_was_written_and_prunes_nothing(judged: Studio) ->
     assert all(judged.store.node(n).text for n in replies)
     assert not pruned(judged, replies)
     assert not steering.cancel(judged)
+
+
+def test_the_time_left_comes_from_what_was_made(judged: Studio) -> None:
+    asked, first = plant(judged, "q", "r")
+    tree = judged.store.node(asked).tree_id
+    done = judged.store.add_node(tree, asked, "assistant", [Part("text", "s")])
+    grows = [judged.store.add_node(tree, asked, "assistant", status="streaming") for _ in range(2)]
+    run = Run("best", tree, "one", "L4", 60, 4, made=[first, done, *grows], began=time.monotonic() - 10)
+    current(judged).run = run
+    assert shown(judged)["left_s"] == pytest.approx(10, abs=1)  # two in ten seconds, two to come
+    assert shown(judged)["says"] == "2 of 4 written …"
+    judged.store.grow(first, [Part("text", "r")], latency_ms=4000.0)
+    current(judged).run = Run("better", tree, "one", "L4", 60, 4, base=first)
+    assert shown(judged)["left_s"] == pytest.approx(16, abs=1)  # four times what the one to beat took
 
 
 def test_stopping_a_reply_ends_the_attempts(judged: Studio) -> None:

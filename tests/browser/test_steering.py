@@ -114,7 +114,7 @@ def test_better_than_this_by_keyboard_and_cancelled_after_a_reload(page: Page, s
     dialog.get_by_label("By more than (points)").press("Enter")
     expect(dialog).to_have_count(0)
     panel = page.get_by_label("What the judge chose")
-    expect(panel).to_contain_text("written", timeout=20_000)
+    expect(panel).to_contain_text("Attempt 1 of 4", timeout=20_000)
     shoot(page, "steer-going")
     page.reload()
     page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
@@ -188,7 +188,7 @@ def test_a_score_says_what_it_rests_on_by_keyboard(page: Page, served: Served, b
 def test_the_rule_of_a_queue_is_on_its_form(page: Page) -> None:
     to(page, "Annotate")
     page.locator("#queue-order").select_option("teach")
-    expect(page.locator(".order-hint")).to_contain_text("one of each dialogue before a second of any")
+    expect(page.locator(".order-hint")).to_contain_text("every dialogue once before any twice")
     shoot(page, "steer-queue")
     page.locator("#queue-order").select_option("random")
     expect(page.locator(".order-hint")).to_have_text("")
