@@ -228,14 +228,17 @@ def test_drift_in_the_order_given(studio: Studio) -> None:
 def test_imported_scores_come_in_whole(studio: Studio, shared: Path) -> None:
     rows = json.loads((shared / "crucial_step.json").read_text())
     report = exchange.import_path(studio.store, studio.media, shared / "crucial_step.json")
-    first: dict[str, int] = {}  # two rows repeat a dialogue: the first one counts
-    for row in rows:
-        first.setdefault(row["conversations"][-1]["response_uuid"], row["annotation"]["crucial_step_recognition"])
+    given = Counter(str(row["annotation"]["crucial_step_recognition"]) for row in rows)
     found = figures(studio.store, "ann")
     [row] = found["distributions"]
     assert (len(rows), row["dimension"], row["n"]) == (350, "G3", report.scores)
-    assert row["counts"] == {str(v): Counter(first.values())[v] for v in range(4)}
-    assert sum(row["counts"].values()) == len(first) == report.scores
+    assert row["counts"] == {str(v): given[str(v)] for v in range(4)}
+    assert sum(row["counts"].values()) == 350 == report.scores
+    repeated = {r["node"]: r["round"] for r in studio.store.ratings() if r["round"] > 1}
+    assert set(repeated.values()) == {
+        2
+    }  # two rows are about a dialogue that came before: a second round, not a changed mind
+    assert len(repeated) == 2
     assert {r["annotator"] for r in studio.store.ratings()} == {"intermt"}
     assert found["distributions_mine"] == []
     assert (found["pace"]["n"], found["drift"]) == (0, [])  # they carry the time of the import

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,13 @@ def fits(data: Any) -> bool:
 
 
 def read(path: Path, skip_bad: bool, report: Report) -> Iterator[TreeRecord]:
-    """One record a row. Scores go to the last reply; annotator is 'intermt'."""
-    yield from rows_of(path, read_json(path), _row, skip_bad, report)
+    """One record a row. Scores go to the last reply; annotator is 'intermt'; a dialogue's second row is a second round."""
+    met: Counter[str] = Counter()
+    for record in rows_of(path, read_json(path), _row, skip_bad, report):
+        last = record.nodes[-1]
+        met[last.source_id] += 1
+        last.round = met[last.source_id]
+        yield record
 
 
 def _row(where: str, row: Any) -> TreeRecord:

@@ -21,7 +21,7 @@ UNIQUE_NAME = 16  # a file name this long (a uuid, a hash) is found anywhere bel
 
 @dataclass
 class NodeRecord:
-    """One message at its source. ``images`` are references (paths, URLs); ``scores`` and ``reasons`` by dimension."""
+    """One message at its source. ``images`` are references (paths, URLs); ``scores`` by dimension, given in this ``round``."""
 
     source_id: str
     parent_id: str | None
@@ -31,6 +31,7 @@ class NodeRecord:
     model: str | None = None
     scores: dict[str, int] = field(default_factory=dict)
     rationale: str = ""
+    round: int = 1
 
 
 @dataclass
@@ -197,11 +198,12 @@ def _parts(n: NodeRecord, hashes: dict[str, str]) -> list[Part]:
 
 
 def _judge(store: Store, annotator: str, node_id: str, n: NodeRecord, report: Report) -> None:
-    """A rating that is here already wins: a second row about the same dialogue, or a second import, changes nothing."""
-    have = store.scores([node_id], annotator).get(node_id, {})
+    """A rating that is here already wins: a second import changes nothing."""
+    have = store.scores([node_id], annotator, n.round).get(node_id, {})
     for dimension, value in n.scores.items():
         if dimension not in have:
-            store.rate(node_id, dimension, value, annotator)
+            store.rate(node_id, dimension, value, annotator, n.round)
             report.scores += 1
             if n.rationale:
-                store.say(node_id, "global" if dimension[0] == "G" else "local", "rationale", n.rationale, annotator)
+                level = "global" if dimension[0] == "G" else "local"
+                store.say(node_id, level, "rationale", n.rationale, annotator, round=n.round)
