@@ -22,5 +22,7 @@ from studio.store.trees import TreeRow, Trees
 __all__ = ["APART", "Candidate", "Hit", "Item", "Store", "TreeRow", "new_id", "now"]
 
 
-class Store(Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Lessons, Second, Figures, Images, Transfer, Connection):
+class Store(
+    Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Lessons, Second, Figures, Images, Transfer, Connection
+):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""
