@@ -99,7 +99,11 @@ def _speaking(folder: Path) -> Path:
     kind: Any = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        kind.from_config(config).save_pretrained(folder)
+        model = kind.from_config(config)
+        for weight in model.parameters():
+            if weight.ndim > 1 and not weight.any():  # a projector that begins with zeros would show nothing
+                torch.nn.init.normal_(weight)
+        model.save_pretrained(folder)
     return folder
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -228,6 +229,9 @@ def create(model: str = "", **settings: Any) -> Transformers:
             raise BackendError(
                 f"A model of transformers cannot work with {name} = {value!r}. Give a whole number from {least}."
             )
+    device = settings.get("device")
+    if device is not None and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", str(device)):
+        raise BackendError(f"A model of transformers cannot run on device = {device!r}. Give cpu, cuda, cuda:1 or mps.")
     if lacking := missing():
         raise BackendError(
             f"Models of transformers need {', '.join(lacking)}: pip install 'intermt-studio[transformers]' (a large download)."

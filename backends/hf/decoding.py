@@ -67,7 +67,8 @@ class Decoder:
 
     def __init__(self, loaded: Loaded, cache_bytes: int) -> None:
         self.loaded, self.model = loaded, loaded.model
-        self.store = PrefixStore(cache_bytes) if cache_bytes and _keeps_all(self.model.config) else None
+        self._simple = _keeps_all(self.model.config)
+        self.store = PrefixStore(cache_bytes) if self._simple and cache_bytes else None
         self.reused = 0  # tokens of the last prompt that were not read again
         self._halt: Callable[[], bool] = lambda: False
         self._takes = set(inspect.signature(self.model.forward).parameters)
@@ -167,7 +168,8 @@ class Decoder:
         for (start, end), key in list(zip(blocks, keys, strict=True))[len(known) :]:
             more = self._placed(writer.pixels(prompt.within(start, end)))
             if prompt.pictures:
-                more |= {k: types[:, start:end] for k in ("token_type_ids", "mm_token_type_ids") if k in self._takes}
+                # from the beginning: masks in which an image's tokens see one another count from there
+                more |= {k: types[:, :end] for k in ("token_type_ids", "mm_token_type_ids") if k in self._takes}
             logits = self._forward(ids[:, start:end], cache, position_ids=place(start, end, 1), **more)
             if self.store is not None and end < len(prompt.ids):
                 self.store.put(
@@ -216,9 +218,7 @@ class Decoder:
         """A cache that keeps every token of every layer, where the model's layers allow that: it can be cut and joined."""
         import transformers
 
-        if self.store is None:
-            return transformers.DynamicCache(config=self.model.config)
-        return transformers.DynamicCache()
+        return transformers.DynamicCache() if self._simple else transformers.DynamicCache(config=self.model.config)
 
     def _placed(self, pixels: dict[str, Any]) -> dict[str, Any]:
         """Pixels where the model is, in its precision; grids and masks as they are."""
