@@ -88,9 +88,10 @@ def sentences(found: dict[str, Any]) -> str:
         lines.append(f"{p['ratings']:>7} ratings of {p['trees']} dialogues: {p['accuracy']:.3f}, "
                      f"95 % interval {low:.3f} to {high:.3f}{spread}")  # fmt: skip
     if lines:
-        longer = found["baselines"]["longer"]["value"]
-        lines.append(f"On {found['n']} pairs of {found['trees']['test']} unseen dialogues; a coin is right in 0.500, the longer reply in "
-                     f"{longer:.3f}. A quick judge, whose backbone stays as it is.")  # fmt: skip
+        longer = found["baselines"]["longer"]["value"]  # None where no reply has words
+        beside = "" if longer is None else f", the longer reply in {longer:.3f}"
+        lines.append(f"On {found['n']} pairs of {found['trees']['test']} unseen dialogues; a coin is right in 0.500{beside}. "
+                     "A quick judge, whose backbone stays as it is.")  # fmt: skip
     return "\n".join([*lines, found["verdict"]["text"]])
 
 

@@ -121,7 +121,7 @@ def test_the_command_line_draws_it_too(own_home: Path, base: Path, capsys: pytes
     assert cli.main(["train", "--curve", "--base", str(base)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 6
-    assert [re.match(r" +\d+ ratings of \d+ dialogues: 0\.\d{3}, 95 % interval 0\.\d{3} to [01]\.\d{3}", line) is not None
+    assert [re.match(r" +\d+ ratings of \d+ dialogues: [01]\.\d{3}, 95 % interval [01]\.\d{3} to [01]\.\d{3}", line) is not None
             for line in said[:4]] == [True] * 4  # fmt: skip
     assert "a coin is right in 0.500, the longer reply in " in said[4]
     kept = learning.kept(own_home)
