@@ -133,7 +133,7 @@
     const name = code => code === 'overall' ? 'Overall' : `${code} ${rubric.dimensions.find(d => d.code === code).name}`;
     return [prefix(item.prefix),
       h('div.dimension-row', { role: 'tablist', ariaLabel: 'What to compare' }, ...codes.map(c => h('button', { role: 'tab', ariaSelected: String(c === dimension), title: 'D goes on to the next', className: c === dimension ? 'chosen' : '', onclick: () => choose(c) }, name(c), votes[c] ? ' ✓' : ''))),
-      h('div.sides', {}, ...item.sides.map((side, i) => h('section.side', { 'data-rank': picked.findIndex(r => r.includes(side.letter)) + 1 || '' },
+      h(level === 'global' ? 'div.sides.by-turn' : 'div.sides', {}, ...item.sides.map((side, i) => h('section.side', { style: `--rows: ${1 + Math.max(...item.sides.map(s => s.cards.length))}`, 'data-rank': picked.findIndex(r => r.includes(side.letter)) + 1 || '' },
         h('button.side-pick', { onclick: () => pick(i), ariaLabel: `${i + 1} is the best of the rest` }, h('kbd', {}, String(i + 1)), ' Better'), ...side.cards.map(message)))),
       h('div.verdict', { role: 'status' }, picked.length ? `${name(dimension)}: ${ranks(picked)}` : item.sides.length > 2 ? 'Press the numbers in order, best first; 0 ties what is left' : 'Press 1 or 2 for the better one, 0 for a tie', h('button', { onclick: () => pick(-1) }, h('kbd', {}, '0'), ' Tie'))];
   }
@@ -165,16 +165,16 @@
       h('div.editor-row', {}, h('button.primary', { onclick: start, id: 'queue-start' }, 'Start'), now.queue && h('button', { onclick: () => { setting = false; draw(); } }, 'Back to the queue')), verify.setup(act => step(async () => { const made = await act(); setting = false; told = null; return made; })), guide());
   }
 
-  /* Which of them: nothing ticked is everything. Asked for apart from the queue, whose answers name no model. */
+  /* Which of them: nothing ticked is everything. Asked for when it is opened, apart from the queue, whose answers name no model. */
   function only() {
     const box = h('details.only', {}, h('summary', {}, 'Only some of them')), { view } = studio.state;
     const tick = (group, value, label) => h('label', {}, h('input', { type: 'checkbox', name: `only-${group}`, value }), h('span', {}, label));
     const group = (name, title, values) => values.length > 1 ? h('fieldset', {}, h('legend', {}, title), ...values.map(v => tick(name, v, v))) : null;
-    inLine(async () => {
+    box.addEventListener('toggle', () => inLine(async () => {
       const { models, scenarios } = await call('annotate_filters');
       const groups = [view?.tree ? h('fieldset', {}, h('legend', {}, 'Dialogue'), tick('trees', view.tree, `Only the one open in Explore: ${view.title || 'Untitled'}`)) : null, group('models', 'Models', models), group('scenarios', 'Scenarios', scenarios)].filter(Boolean);
       box.append(...groups.length ? groups : [h('p.soft', {}, 'There is one model and no scenario: nothing to choose from.')]);
-    });
+    }), { once: true });
     return box;
   }
   const narrowed = () => Object.fromEntries(['trees', 'models', 'scenarios'].map(name => [name, [...root.querySelectorAll(`[name="only-${name}"]:checked`)].map(i => i.value)]));

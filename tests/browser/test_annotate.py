@@ -251,6 +251,20 @@ def test_a_vote_that_is_begun_again_counts_when_it_is_whole(page: Page, served: 
     assert compared(served) == []
 
 
+def test_two_dialogues_stand_turn_by_turn(page: Page, served: Served) -> None:
+    [a, b] = siblings(served, 2)
+    store = served.studio.store
+    for reply, words in ((a, 5), (b, 400)):
+        asked = store.add_node(store.node(reply).tree_id, reply, "user", [Part("text", "word " * words)])
+        store.add_node(store.node(reply).tree_id, asked, "assistant", [Part("text", "The end.")], model="m")
+    annotate(page, "global")
+    tops = page.evaluate(
+        "[...document.querySelectorAll('.side')].map(s => [...s.querySelectorAll('.card')].map(c => c.getBoundingClientRect().top))"
+    )
+    assert tops[0] == tops[1]
+    assert len(tops[0]) == 3
+
+
 def test_two_dialogues_show_where_they_part(page: Page, served: Served) -> None:
     a, b, c, d = plant(served.studio, "shared question", "r1", "q2", "r2")
     served.studio.store.add_node(served.studio.store.node(a).tree_id, b, "user", [Part("text", "q3")])
