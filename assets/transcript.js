@@ -80,7 +80,7 @@
       h('img', { src: p.thumb, alt: p.caption || 'picture', loading: 'lazy', width: p.width, height: p.height })), p.caption && h('figcaption', {}, p.caption));
   }
 
-  const phases = { loading: 'Loading the model…', reading: 'Reading the dialogue…', writing: 'Writing…', streaming: 'Writing…' };
+  const phases = { loading: 'Loading the model…', waiting: 'Waiting for this model’s other replies…', reading: 'Reading the dialogue…', writing: 'Writing…', streaming: 'Writing…' };
   function meta(card) {
     const bits = [], seconds = (card.latency_ms - card.first_token_ms) / 1000;
     if (card.status === 'streaming') bits.push(phases[card.phase || 'streaming']);

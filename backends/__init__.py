@@ -20,7 +20,7 @@ __all__ = [
     "Pool",
 ]
 
-NAMES = ("echo", "builtin", "openai", "transformers")
+NAMES = ("echo", "builtin", "llama", "openai", "transformers")
 MODULES = {"transformers": "hf"}  # where the module cannot have the name of the package it uses
 
 

@@ -1,21 +1,22 @@
-"""Replies that are growing: one thread each, written to the store before they are shown.
+"""Replies that are growing: one thread for those that are written together, each saved before it is shown.
 
 Owns the threads and their stop events. Never knows who watches: a browser may come and go.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from backends import BackendError, Message, ModelSpec, Options, Pool
+from backends import Backend, BackendError, Delta, Message, ModelSpec, Options, Pool
 from studio import StudioError
 from studio.store import Store
-from studio.tree import Part, Status
+from studio.tree import Part
 
 SAVE_EVERY_S = 0.08  # what is shown is what was saved, so this is also the pace of the screen
 log = logging.getLogger(__name__)
@@ -23,7 +24,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Growing:
-    """One reply on its way. ``phase``: loading, reading, writing, then done | stopped | failed. Times in milliseconds."""
+    """One reply on its way. ``phase``: loading, waiting, reading, writing, then done | stopped | failed. Times in milliseconds.
+
+    ``text`` is what was saved, ``came`` what the model has sent.
+    """
 
     node_id: str
     tree_id: str
@@ -35,6 +39,8 @@ class Growing:
     first_token_ms: float | None = None
     latency_ms: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
+    came: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -51,17 +57,14 @@ class Live:
         self._threads: set[threading.Thread] = set()
         self._changed = threading.Condition()
 
-    def start(self, node_id: str, tree_id: str, spec: ModelSpec, messages: list[Message], options: Options) -> Growing:
-        """Let a model answer into the node ``node_id``, in a thread of its own; returns at once."""
-        run = Growing(node_id, tree_id, spec.name)
-        thread = threading.Thread(
-            target=self._run, args=(run, spec, messages, options), name=f"reply-{node_id}", daemon=True
-        )
+    def start(
+        self, node_ids: Sequence[str], tree_id: str, spec: ModelSpec, messages: list[Message], options: Options
+    ) -> None:
+        """Let one model answer into these nodes, reply i with seed + i, in threads of their own; returns at once."""
+        runs = [Growing(node_id, tree_id, spec.name) for node_id in node_ids]
         with self._changed:
-            self._runs[node_id] = run
-            self._threads.add(thread)
-        thread.start()
-        return run
+            self._runs |= {run.node_id: run for run in runs}
+        self._thread(self._begin, runs, spec, messages, options)
 
     def growing(self, tree_id: str | None = None) -> list[Growing]:
         """What grows now, in one tree or in all."""
@@ -100,70 +103,95 @@ class Live:
         for thread in list(self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    # ---- inside a reply's thread
+    # ---- inside a thread of replies
 
-    def _run(self, run: Growing, spec: ModelSpec, messages: list[Message], options: Options) -> None:
-        status: Status = "failed"  # what is left if something unforeseen raises; the log then has the traceback
-        run_error: str | None = "Something unforeseen went wrong; the terminal shows what. Retry makes a new reply."
-        counts: dict[str, int | None] = {}
+    def _thread(self, target: Callable[..., None], runs: list[Growing], *more: object) -> None:
+        def work() -> None:
+            try:
+                target(runs, *more)
+            finally:
+                with self._changed:
+                    self._threads.discard(thread)
+
+        thread = threading.Thread(target=work, name=f"reply-{runs[0].node_id}", daemon=True)
+        with self._changed:
+            self._threads.add(thread)
+        thread.start()
+
+    def _begin(self, runs: list[Growing], spec: ModelSpec, messages: list[Message], options: Options) -> None:
+        """Write all of these together where the model can, else each in its thread."""
+        together = False
+        with contextlib.suppress(BackendError):  # each reply will say it
+            together = len(runs) == 1 or self.pool.get(spec).capabilities.together
+        if not together:
+            for i, run in enumerate(runs[1:], 1):
+                self._thread(self._run, [run], spec, messages, options.candidate(i))
+        self._run(runs if together else runs[:1], spec, messages, options)
+
+    def _run(self, runs: list[Growing], spec: ModelSpec, messages: list[Message], options: Options) -> None:
+        # what is left if something unforeseen raises; the log then has the traceback
+        error: str | None = "Something unforeseen went wrong; the terminal shows what. Retry makes a new reply."
         try:
-            counts = self._stream(run, spec, messages, options)
-            status, run_error = ("stopped" if run.stop.is_set() else "done"), None
-        except (BackendError, StudioError) as error:
-            run_error = str(error)
+            self._stream(runs, spec, messages, options)
+            error = None
+        except (BackendError, StudioError) as problem:
+            error = str(problem)
         finally:
-            self._finish(run, status, run_error, counts)
+            for run in runs:
+                if not run.over:
+                    self._finish(run, error)
 
-    def _stream(
-        self, run: Growing, spec: ModelSpec, messages: list[Message], options: Options
-    ) -> dict[str, int | None]:
+    def _stream(self, runs: list[Growing], spec: ModelSpec, messages: list[Message], options: Options) -> None:
         start = saved = time.perf_counter()
         backend = self.pool.get(spec)
-        self._publish(run, phase="reading")
-        text = ""
-        counts: dict[str, int | None] = {"prompt_tokens": None, "completion_tokens": None}
+        for run in runs:
+            self._publish(run, phase="reading")
+        going = list(runs)
         saving: Future[None] | None = None
-        with ThreadPoolExecutor(1, f"save-{run.node_id}") as saver:  # the model goes on while the disk is waited for
-            try:
-                for delta in backend.stream(messages, options, run.stop):
-                    at = time.perf_counter()
-                    run.latency_ms = (at - start) * 1000
-                    if delta.text:
-                        text += delta.text
-                        run.tokens += 1
-                        run.first_token_ms = run.first_token_ms or run.latency_ms
-                    for name in counts:
-                        counts[name] = getattr(delta, name) or counts[name]
-                    if (saving is None and text) or (saving and saving.done() and at - saved >= SAVE_EVERY_S):
-                        if saving:
-                            saving.result()  # a full disk ends the reply
-                        saving, saved = saver.submit(self._save, run, text), at
-            finally:  # a stream cut in the middle keeps what came
-                if saving:
-                    saving.result()
-                if text != run.text:
-                    self._save(run, text)
-        if not text and not run.stop.is_set():
-            raise BackendError(f"{spec.name} answered nothing. Retry, or raise the temperature or the token limit.")
-        return counts
+        with ThreadPoolExecutor(
+            1, f"save-{runs[0].node_id}"
+        ) as saver:  # the model goes on while the disk is waited for
+            for i, delta in _pieces(backend, messages, options, runs):
+                run, at = runs[i], time.perf_counter()
+                if delta.phase:
+                    self._publish(run, phase=delta.phase)
+                    continue
+                _take(run, delta, (at - start) * 1000)
+                if len(runs) > 1 and delta.completion_tokens is not None:  # the others go on
+                    going.remove(run)
+                    saver.submit(self._finish, run, None)
+                elif (saving is None or saving.done()) and _due(going, at - saved):
+                    if saving:
+                        saving.result()  # a full disk ends the reply
+                    saving, saved = saver.submit(self._save, [(r, r.came) for r in going if r.came != r.text]), at
+            if saving:
+                saving.result()
 
-    def _save(self, run: Growing, text: str) -> None:
-        self.store.grow(run.node_id, [Part("text", text)])
-        self._publish(run, phase="writing", text=text)
+    def _save(self, grown: list[tuple[Growing, str]]) -> None:
+        with self.store.write():  # one for all: the disk is waited for once
+            for run, text in grown:
+                self.store.grow(run.node_id, [Part("text", text)])
+        for run, text in grown:
+            self._publish(run, phase="writing", text=text)
 
-    def _finish(self, run: Growing, status: Status, error: str | None, counts: dict[str, int | None]) -> None:
+    def _finish(self, run: Growing, error: str | None) -> None:
+        """Save the whole reply and how it ended; ``error`` None: as it should."""
+        if error is None and not run.came and not run.stop.is_set():
+            error = f"{run.model} answered nothing. Retry, or raise the temperature or the token limit."
+        status = "failed" if error else "stopped" if run.stop.is_set() else "done"
+        text = run.text
         try:
-            parts = [Part("text", run.text)] if run.text else []
+            parts = [Part("text", run.came)] if run.came else []
             self.store.grow(run.node_id, parts, status=status, error=error, first_token_ms=run.first_token_ms,
-                            latency_ms=run.latency_ms, **counts)  # fmt: skip
+                            latency_ms=run.latency_ms, **run.counts)  # fmt: skip
+            text = run.came
         except StudioError as problem:  # a full disk, say: the screen must not call it saved
             status, error = "failed", str(problem)
             log.error("reply %s was not saved: %s", run.node_id, problem)
         finally:
-            self._publish(run, phase=status, error=error)
+            self._publish(run, phase=status, error=error, text=text)
             with self._changed:
                 self._runs.pop(run.node_id, None)
-                self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
 
     def _publish(self, run: Growing, **changes: str | None) -> None:
@@ -171,3 +199,29 @@ class Live:
             for name, value in changes.items():
                 setattr(run, name, value)
             self._changed.notify_all()
+
+
+def _pieces(
+    backend: Backend, messages: list[Message], options: Options, runs: list[Growing]
+) -> Iterator[tuple[int, Delta]]:
+    """Each piece with the number of its reply."""
+    if len(runs) > 1:
+        return backend.sample(messages, options, len(runs), [run.stop for run in runs])
+    return ((0, delta) for delta in backend.stream(messages, options, runs[0].stop))
+
+
+def _take(run: Growing, delta: Delta, latency_ms: float) -> None:
+    run.latency_ms = latency_ms
+    if delta.text:
+        run.came += delta.text
+        run.tokens += 1
+        run.first_token_ms = run.first_token_ms or latency_ms
+    for name in ("prompt_tokens", "completion_tokens"):
+        if (count := getattr(delta, name)) is not None:
+            run.counts[name] = count
+
+
+def _due(runs: list[Growing], seconds: float) -> bool:
+    """Whether it is time to save: a first word at once, what follows at the screen's pace."""
+    new = [r for r in runs if r.came != r.text]
+    return any(not r.text for r in new) or (bool(new) and seconds >= SAVE_EVERY_S)

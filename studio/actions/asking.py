@@ -160,12 +160,12 @@ def _answer(studio: Studio, question_id: str, specs: Sequence[ModelSpec], how: A
     plans = []
     with studio.store.write():
         for i, spec in enumerate(specs):
-            seed = None if how.options.seed is None else how.options.seed + specs[:i].count(spec)
-            options = replace(how.options, seed=seed)
+            options = how.options.candidate(specs[:i].count(spec))
             params = {"options": {k: getattr(options, k) for k in options.__dataclass_fields__}, "system": how.system}
             reply = studio.store.add_node(tree_id, question_id, "assistant", status="streaming", backend=spec.backend,
                                           model=spec.name, params=json.loads(json.dumps(params)))  # fmt: skip
-            plans.append((reply, spec, options))
-    for reply, spec, options in plans:
-        studio.live.start(reply, tree_id, spec, messages, options)
-    return [reply for reply, *_ in plans]
+            plans.append((reply, spec))
+    for spec in {spec.name: spec for spec in specs}.values():
+        mine = [reply for reply, asked in plans if asked == spec]
+        studio.live.start(mine, tree_id, spec, messages, how.options)
+    return [reply for reply, _ in plans]
