@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from sqlite_utils.utils import sqlite3
 
+from backends import hf
 from backends.base import ModelSpec
 from studio import StudioError, config
 from studio.store import Store
@@ -49,7 +50,9 @@ def inspect(home: Path) -> list[Finding]:
     else:
         found.append(Finding("settings", "ok", f"Judgements are signed {settings.annotator!r}"))
         models = settings.models
-    return [*found, _builtin(), *(_server(m) for m in models if m.backend == "openai"), _machine()]
+    servers = [_server(m) for m in models if m.backend == "openai"]
+    local = [_local(m) for m in models if m.backend == "transformers"]
+    return [*found, _builtin(), _transformers(), *servers, *local, _machine()]
 
 
 def _sqlite() -> Finding:
@@ -97,6 +100,31 @@ def _builtin() -> Finding:
         "missing",
         f"{', '.join(lacking)} not installed",
         "pip install 'intermt-studio[llama]' (compiles llama.cpp)",
+    )
+
+
+def _transformers() -> Finding:
+    """Whether models of transformers can run. Imports none of it: that would take seconds."""
+    if lacking := hf.missing():
+        return Finding(
+            "transformers",
+            "warn",
+            f"{', '.join(lacking)} not installed",
+            "pip install 'intermt-studio[transformers]' (large)",
+        )
+    said = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch"))
+    return Finding("transformers", "ok", said)
+
+
+def _local(model: ModelSpec) -> Finding:
+    """Where the files of a model of transformers are; asks the hub nothing."""
+    name, revision = str(model.settings.get("model", "")), model.settings.get("revision")
+    if Path(name).expanduser().exists():
+        return Finding(f"model {model.name}", "ok", name)
+    if hf.cached(name, revision):
+        return Finding(f"model {model.name}", "ok", f"{name}, downloaded")
+    return Finding(
+        f"model {model.name}", "warn", f"{name!r} is not on this machine", "It is downloaded at its first reply."
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from backends import BackendError, Image, Message
+from backends import BackendError, Image, Message, ModelSpec
 from backends.hf import create, files
 from backends.hf.loading import free_bytes
 from backends.hf.text import Pieces
+from studio import config, doctor
 from tests import tiny, tiny_chat
 from tests.test_hf import ask, candidates, logits, one_thread, reply, text, torch  # noqa: F401
 
@@ -78,23 +79,22 @@ def test_weights_without_a_language_head(tmp_path: Path) -> None:
 
 
 def test_a_configuration_of_something_else(folder: Path) -> None:
-    for config, said in [({"model_type": "vit"}, "neither writes text nor looks at images"), ({"model_type": "of_tomorrow"}, "cannot load"),
+    for settings, said in [({"model_type": "vit"}, "neither writes text nor looks at images"), ({"model_type": "of_tomorrow"}, "cannot load"),
                          ({}, "cannot load")]:  # fmt: skip
-        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "config.json").write_text(json.dumps(settings))
         assert said in refusal(folder)
 
 
 def test_remote_code_is_not_run(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "own", "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}}
-    (folder / "config.json").write_text(json.dumps(config))
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}}
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | own))
     (folder / "code.py").write_text("raise SystemExit('run')")
     assert "cannot load" in refusal(folder)
 
 
 def test_templates(folder: Path) -> None:
     assert "refuses this dialogue: no such thing" in refusal(template(folder, "{{ raise_exception('no such thing') }}"))
-    assert "refuses this dialogue" in refusal(template(folder, "{% if %}"))
+    assert "is broken: Expected an expression" in refusal(template(folder, "{% if %}"))
     endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     assert "it ran longer than 5 s" in refusal(template(folder, endless))
     assert "refuses this dialogue" in refusal(template(folder, "{{ messages.__class__.__base__.__subclasses__() }}"))
@@ -220,3 +220,16 @@ def test_stopped_before_it_began(made: Path) -> None:
     model = create(str(made), device="cpu")
     assert reply(model, ask("Go"), stop) == []
     assert not model.describe()["loaded"]  # nor was it loaded for nothing
+
+
+def test_doctor_tells(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the backend can run, and where each model is, without asking the hub."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for name, model in (("Here", str(made)), ("There", "owner/model")):
+        config.add_model(tmp_path / "home", ModelSpec(name, "transformers", {"model": model}))
+    found = {f.area: f for f in doctor.inspect(tmp_path / "home")}
+    assert torch.__version__ in found["transformers"].text
+    assert (found["model Here"].state, found["model Here"].text) == ("ok", str(made))
+    assert found["model There"].state == "warn"
+    assert "downloaded at its first reply" in found["model There"].next_step

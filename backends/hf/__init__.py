@@ -15,9 +15,11 @@ from typing import Any
 
 from backends.base import Backend, BackendError, Capabilities, Delta, Message, Options
 from backends.hf import files
-from backends.hf.files import Stopped
+from backends.hf.files import Stopped, cached
 
 POLL_S = 0.05  # how often a waiting reply looks whether it should stop
+__all__ = ["Transformers", "cached", "create", "missing"]
+
 NEEDED = ("torch", "transformers", "safetensors", "huggingface_hub", "psutil")
 SETTINGS = ("model", "gguf_file", "revision", "device", "n_ctx", "cache_mb", "max_pixels")
 MAX_PIXELS = 2**20  # of an image: some 1,300 tokens of a Qwen2.5-VL
@@ -34,7 +36,7 @@ class Transformers(Backend):
                  n_ctx: int | None = None, cache_mb: int = CACHE_MB, max_pixels: int = MAX_PIXELS) -> None:  # fmt: skip
         self.model, self.gguf_file, self.revision, self.device = model, gguf_file, revision, device
         self.n_ctx, self.cache_mb, self.max_pixels = n_ctx, cache_mb, max_pixels
-        folder = files.cached(model, revision)
+        folder = cached(model, revision)
         self.capabilities = Capabilities(
             images_in=folder is not None and files.sees(folder), token_counts=True, context_length=n_ctx, together=True
         )

@@ -6,17 +6,16 @@ Nobody's text can write a token with a meaning of its own, an image's placeholde
 from __future__ import annotations
 
 import hashlib
-import sys
-import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError, Content, Message
+from backends.llama.template import Template
 
-TEMPLATE_S = 5.0  # a template is a program of its own, which may run for ever
 PICTURES_KEPT = 16  # whose pixels stay in memory
 TEXT_KEYS = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "text_replacement_offsets"}
 
@@ -63,8 +62,6 @@ class Writer:
 
     def __init__(self, name: str, tokenizer: Any, processor: Any, max_pixels: int) -> None:
         self.name, self.tokenizer, self.processor, self.max_pixels = name, tokenizer, processor, max_pixels
-        self.template = getattr(processor, "chat_template", None) or tokenizer.chat_template
-        self.special = self._special()
         self.image_ids = set(processor.image_token_ids) if processor else set()
         self._seen: OrderedDict[str, Picture] = OrderedDict()
 
@@ -112,20 +109,11 @@ class Writer:
         return {"type": "image"}
 
     def _render(self, messages: list[dict[str, Any]]) -> str:
-        import jinja2
-
         if not self.template:
             raise BackendError(
                 f"{self.name} has no chat template, so it is no chat model. Choose its instruct version."
             )
-        speaker = self.processor if self.processor is not None else self.tokenizer
-        try:
-            with Deadline(TEMPLATE_S):
-                return str(speaker.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, TimeoutError, MemoryError) as error:
-            raise BackendError(
-                f"The chat template of {self.name} refuses this dialogue: {error}. Choose another model."
-            ) from error
+        return self.template.render(messages)
 
     def _ids(self, text: str) -> list[int]:
         """Tokens of a template's text. As in transformers, templates of text models write all special tokens themselves."""
@@ -133,20 +121,24 @@ class Writer:
         lacks = self.processor is not None and not (bos and text.startswith(bos))
         return list(self.tokenizer(text, add_special_tokens=lacks)["input_ids"])
 
-    def _special(self) -> list[str]:
-        """What nobody may write: the special tokens, and other tokens that the template uses."""
+    @cached_property
+    def template(self) -> Template | None:
+        """The chat template, with what nobody may write: the special tokens, and other tokens that it uses."""
+        source = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
+        if isinstance(source, dict):  # several by name
+            source = source.get("default")
+        if not source:
+            return None
         added = self.tokenizer.added_tokens_decoder.values()
-        template = self.template if isinstance(self.template, str) else ""
-        marks = {t.content for t in added if t.special or (t.content in template and not t.content.isspace())}
+        marks = {t.content for t in added if t.special or (t.content in source and not t.content.isspace())}
         if self.processor is not None:
             marks.add(self.processor.image_token)
-        return sorted((m for m in marks if len(m) > 1), key=len, reverse=True)
+        bos, eos = (token or "" for token in (self.tokenizer.bos_token, self.tokenizer.eos_token))
+        return Template(self.name, source, bos, eos, sorted(marks))
 
     def _plain(self, text: str) -> str:
         """The text with no special token left in it."""
-        for token in self.special:
-            text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
-        return text
+        return self.template.plain(text) if self.template else text
 
     # ---- images
 
@@ -210,25 +202,6 @@ class Writer:
             ) from error
         text = made["text_replacement_offsets"][0][0]["replacement"]
         return {k: v for k, v in made.items() if k not in TEXT_KEYS}, text
-
-
-class Deadline:
-    """Ends Python code of this thread with TimeoutError once it took too long; looks at every line it runs."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def __enter__(self) -> None:
-        self.end, self.before = time.monotonic() + self.seconds, sys.gettrace()
-        sys.settrace(self._look)
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self.before)
-
-    def _look(self, *_: object) -> Any:
-        if time.monotonic() > self.end:
-            raise TimeoutError(f"it ran longer than {self.seconds:g} s")
-        return self._look
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -35,7 +35,7 @@ class Template:
             with Deadline(TEMPLATE_S):
                 self._compiled = _sandbox().from_string(source)
         except (jinja2.TemplateError, RecursionError, TimeoutError, MemoryError) as error:
-            raise BackendError(f"The chat template of {name} is broken: {error}. Choose another GGUF.") from error
+            raise BackendError(f"The chat template of {name} is broken: {error}. Choose another model.") from error
 
     def plain(self, text: str) -> str:
         """The text with no special token left in it: a question must not end itself and begin a reply."""
