@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from backends.base import BackendError
 DEFAULT_N_CTX = 8192
 CANDIDATES = 8  # at once; more wait for one of these to end
 SPARE = 256 * 2**20  # bytes that loading and working take beside weights and keys and values
-COMPLAINTS: deque[str] = deque(maxlen=4)  # the last errors that llama.cpp logged, for one line about a failure
+LOG_ERROR = 4  # of llama.cpp's log levels
+COMPLAINTS: list[str] = []  # errors that llama.cpp logged since this was cleared; the first one tells most
 _listener: Any = None  # llama.cpp keeps a pointer to it, so Python must keep it alive
 
 
@@ -165,8 +165,8 @@ def available_bytes() -> int | None:
 
 
 def complaint() -> str:
-    """What llama.cpp last complained of, in brackets, or nothing."""
-    return f" ({'; '.join(dict.fromkeys(COMPLAINTS))[:300]})" if COMPLAINTS else ""
+    """What llama.cpp first complained of, in brackets, or nothing."""
+    return f" ({COMPLAINTS[0].split(': ', 1)[-1][:300]})" if COMPLAINTS else ""
 
 
 def _listen(lib: Any) -> None:
@@ -177,7 +177,7 @@ def _listen(lib: Any) -> None:
     import llama_cpp.mtmd_cpp as mtmd
 
     def hear(level: int, text: bytes, _: Any) -> None:
-        if level == 3 and text.strip():
+        if level == LOG_ERROR and text.strip():
             COMPLAINTS.append(" ".join(text.decode("utf-8", "replace").split()))
 
     _listener = lib.llama_log_callback(hear)

@@ -104,6 +104,9 @@ class Prefixes:
         """Bring as much of the prompt as is held into sequence 0, and nothing else; returns how many keys that is."""
         best = max([self.live, *self.aside], key=lambda h: h.shared(prompt, exact))
         keep = best.shared(prompt, exact)
+        if best is not self.live:  # used last, so given up last
+            self.aside.remove(best)
+            self.aside.append(best)
         if self.live.prompt - common(self.live.keys, prompt.keys) >= PORTION:
             self._set_aside()
         if best is not self.live:
@@ -196,9 +199,6 @@ class Prefixes:
 
     def _restore(self, held: Held) -> bool:
         self.clear()
-        if held in self.aside:
-            self.aside.remove(held)
-            self.aside.append(held)
         size = len(held.state)
         if self.loaded.lib.llama_state_seq_set_data(self.loaded.context, held.state, size, 0) != size:
             self.clear()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError, Content, Delta, Message, Options
-from backends.llama.loading import CANDIDATES, Loaded, complaint
+from backends.llama.loading import CANDIDATES, COMPLAINTS, Loaded, complaint
 from backends.llama.prefix import Prefixes, Prompt, portions
 from backends.llama.sampling import Candidate, Sampler
 from backends.llama.template import Template
@@ -57,6 +57,7 @@ class Speaker:
 
     def answer(self, messages: Sequence[Message], options: Options, stops: list[threading.Event]) -> Pieces:
         """Yield the pieces of one candidate a stop event. Raises BackendError for what cannot be answered."""
+        COMPLAINTS.clear()
         prompt = self._prompt(messages)
         length = len(prompt.keys)
         limit = max(min(options.max_tokens, self.loaded.room - length), 0)

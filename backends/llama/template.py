@@ -104,10 +104,15 @@ def _sandbox() -> Any:
             return super().call_binop(context, operator, left, right)
 
         def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-            name, owner = getattr(__obj, "__name__", ""), getattr(__obj, "__self__", "")
+            name = getattr(__obj, "__name__", "")
+            owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", "")  # Jinja wraps what formats
             if name in PADDING and any(isinstance(a, int) and a > MAX_WIDTH for a in args):
                 raise SecurityError("it pads a text too far")
-            if name == "format" and isinstance(owner, str) and ("{:{" in owner or BIG_WIDTH.search(owner)):
+            if (
+                name in ("format", "format_map")
+                and isinstance(owner, str)
+                and ("{:{" in owner or BIG_WIDTH.search(owner))
+            ):
                 raise SecurityError("it pads a text too far")
             return super().call(__context, __obj, *args, **kwargs)
 
