@@ -73,14 +73,20 @@ class Delta:
     """A piece of a reply. Counts, where known, come with the last piece; so does ``finish``.
 
     ``finish`` is 'stop' (the model ended), 'length' (max_tokens or a full context) or None (more follows, or stopped by the person).
-    ``phase`` tells, before the first word, what takes its time: 'waiting' for another reply of the model, then 'reading'.
+    ``phase`` tells, before the first word, what takes its time: 'waiting' for another reply of the model, then 'reading';
+    or 'server': it asked for patience. ``reasoning`` is what the model says to itself: kept apart, never sent back, never judged.
+    ``image`` is a picture the model made, a whole file. ``facts`` go into the node's params. ``last``: this candidate is over.
     """
 
     text: str = ""
     finish: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    phase: Literal["waiting", "reading"] | None = None
+    phase: Literal["waiting", "reading", "server"] | None = None
+    reasoning: str = ""
+    image: bytes | None = None
+    facts: dict[str, Any] | None = None
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +122,8 @@ class Backend(Protocol):
     ) -> Iterator[tuple[int, Delta]]:
         """Yield the pieces of ``n`` candidates, each with its candidate's number; ``stop[i]`` stops candidate i alone.
 
-        Candidate i draws with seed + i. With ``capabilities.together`` its last piece has ``completion_tokens``. Here: one
-        candidate after the other.
+        Candidate i draws with seed + i. With ``capabilities.together`` its last piece has ``completion_tokens`` or
+        ``last``. Here: one candidate after the other.
 
         Raises:
             BackendError: as ``stream``.
