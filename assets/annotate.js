@@ -185,7 +185,12 @@
   function draw(other = false) {
     if (!root || !now) return;
     const top = other ? 0 : root.querySelector('.annotate-item')?.scrollTop || 0, open = !other && root.querySelector('.prefix details')?.open;
-    if (!now.queue || setting) { root.replaceChildren(setup()); return; }
+    if (!now.queue || setting) {
+      const chosen = [...root.querySelectorAll('.annotate-setup [id^=queue-]:not(button)')].map(field => [field.id, field.value]);
+      root.replaceChildren(setup());
+      chosen.forEach(([id, value]) => { const field = root.querySelector(`#${id}`); field.value = value; field.dispatchEvent(new Event('change')); });  // a late answer redraws the form, and changes nothing in it
+      return;
+    }
     const body = !now.item ? [h('div.empty', {}, h('h2', {}, 'All done.'), h('p', {}, `${plural(now.queue.done, 'item')} judged. Plan another queue to go on.`), verify.tally(now.queue) ? h('p', {}, verify.tally(now.queue)) : null)]
       : now.item.kind === 'rate' ? [prefix(now.item.prefix), h('div.rate-side', {}, h('div', {}, ...now.item.sides[0].cards.map(message)), rows())] : comparing(now.item);
     root.replaceChildren(head(), h('div.annotate-item', { tabIndex: -1 }, reveal(), ...body));
