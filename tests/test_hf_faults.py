@@ -6,17 +6,21 @@ import json
 import resource
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backends import BackendError, Image, Message, ModelSpec
+from backends import BackendError, Delta, Image, Message, ModelSpec, Options
 from backends.hf import create, files
 from backends.hf.loading import free_bytes
 from backends.hf.text import Pieces
-from studio import config, doctor
+from studio import actions, config, doctor
+from studio.actions import Studio
+from studio.config import Config
 from tests import tiny, tiny_chat
+from tests.conftest import how, settle
 from tests.test_hf import ask, candidates, logits, one_thread, reply, text, torch  # noqa: F401
 
 
@@ -75,11 +79,11 @@ def test_cut_off_weights(folder: Path) -> None:
 
 def test_weights_without_a_language_head(tmp_path: Path) -> None:
     """As they are saved by who trains embeddings: transformers would answer from numbers it made up."""
-    assert "weights are missing, such as lm_head.weight" in refusal(tiny.llama(tmp_path))
+    assert "lacks 1 of its weights, such as lm_head.weight" in refusal(tiny.llama(tmp_path))
 
 
 def test_a_configuration_of_something_else(folder: Path) -> None:
-    for settings, said in [({"model_type": "vit"}, "neither writes text nor looks at images"), ({"model_type": "of_tomorrow"}, "cannot load"),
+    for settings, said in [({"model_type": "vit"}, "is a vit, which writes no text"), ({"model_type": "of_tomorrow"}, "cannot load"),
                          ({}, "cannot load")]:  # fmt: skip
         (folder / "config.json").write_text(json.dumps(settings))
         assert said in refusal(folder)
@@ -89,7 +93,7 @@ def test_remote_code_is_not_run(folder: Path) -> None:
     own = {"model_type": "own", "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}}
     (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | own))
     (folder / "code.py").write_text("raise SystemExit('run')")
-    assert "cannot load" in refusal(folder)
+    assert "brings code of its own, which is never run" in refusal(folder)
 
 
 def test_templates(folder: Path) -> None:
@@ -125,7 +129,9 @@ def test_a_context_too_small(made: Path) -> None:
 def test_a_broken_image(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"?" * 40)
     model = tiny_chat.smolvlm(tmp_path / "smolvlm")
-    assert "The image 'kite' cannot be read" in refusal(model, "What?", Image(tmp_path / "broken.png", caption="kite"))
+    assert "The image 'kite' is none that Pillow reads" in refusal(
+        model, "What?", Image(tmp_path / "broken.png", caption="kite")
+    )
 
 
 def test_large_images_are_scaled_down(tmp_path: Path) -> None:
@@ -220,6 +226,42 @@ def test_stopped_before_it_began(made: Path) -> None:
     model = create(str(made), device="cpu")
     assert reply(model, ask("Go"), stop) == []
     assert not model.describe()["loaded"]  # nor was it loaded for nothing
+
+
+def test_unload_while_answering(made: Path) -> None:
+    model = create(str(made), device="cpu")
+    got: list[Delta] = []
+    freed: list[bool] = []
+    with pytest.raises(BackendError, match=r"was unloaded while it answered\. Retry"):
+        for delta in model.stream(ask("Go"), Options(max_tokens=3000, temperature=0), threading.Event()):
+            got.append(delta)
+            if len(got) == 5:
+                thread = threading.Thread(target=lambda: freed.append(model.unload()))
+                thread.start()
+                while not model._leave.is_set():
+                    time.sleep(0.01)
+    thread.join(10)
+    assert freed == [True]
+    assert text(got)
+    assert not model.describe()["loaded"]
+    assert reply(model, ask("Go"))[-1].finish == "length"
+    assert model.unload()
+    assert model.unload()  # twice is no harm
+
+
+def test_siblings_in_the_studio(made: Path, tmp_path: Path) -> None:
+    """Three replies asked for at once are three candidates of one reading: saved, counted, each with its own seed."""
+    spec = ModelSpec("Tiny", "transformers", {"model": str(made), "device": "cpu"})
+    opened = Studio.open(Config(tmp_path / "home", annotator="ann", models=(spec,)))
+    options = Options(max_tokens=8, temperature=1.0, seed=1)
+    ids = actions.ask(opened, [], "Hello", [], how("Tiny", replies=3, options=options))
+    settle(opened)
+    nodes = [opened.store.node(i) for i in ids]
+    opened.close()
+    assert [(n.status, n.error, n.completion_tokens) for n in nodes] == [("done", None, 8)] * 3
+    alone = create(str(made), device="cpu")
+    said = [text(reply(alone, ask("Hello"), max_tokens=8, temperature=1.0, seed=1 + i)) for i in range(3)]
+    assert [n.parts[0].text for n in nodes] == said
 
 
 def test_doctor_tells(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ import importlib.util
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from backends.base import Backend, BackendError, Capabilities, Delta, Message, Options
 from backends.hf import files
-from backends.hf.files import Stopped, cached
+from backends.hf.files import HUB_NAME, Stopped, cached
 
 POLL_S = 0.05  # how often a waiting reply looks whether it should stop
 __all__ = ["Transformers", "cached", "create", "missing"]
@@ -36,6 +37,7 @@ class Transformers(Backend):
                  n_ctx: int | None = None, cache_mb: int = CACHE_MB, max_pixels: int = MAX_PIXELS) -> None:  # fmt: skip
         self.model, self.gguf_file, self.revision, self.device = model, gguf_file, revision, device
         self.n_ctx, self.cache_mb, self.max_pixels = n_ctx, cache_mb, max_pixels
+        self.name = model if HUB_NAME.fullmatch(model) else Path(model).name  # in messages
         folder = cached(model, revision)
         self.capabilities = Capabilities(
             images_in=folder is not None and files.sees(folder), token_counts=True, context_length=n_ctx, together=True
@@ -68,7 +70,7 @@ class Transformers(Backend):
         """
         if options.grammar or options.json_schema:
             raise BackendError(
-                f"{self.model} runs in transformers, which follows no grammar and no JSON schema. Take it away, or use llama."
+                f"{self.name} runs in transformers, which follows no grammar and no JSON schema. Take it away, or use llama."
             )
         if not _turn.acquire(blocking=False):
             yield from ((i, Delta(phase="waiting")) for i in range(n))
@@ -130,7 +132,7 @@ class Transformers(Backend):
             yield from self._decoder.candidates(prompt, self._writer, options, stops, self._leave.is_set)
         except Stopped:
             if self._leave.is_set():
-                raise BackendError(f"{self.model} was unloaded while it answered. Retry loads it again.") from None
+                raise BackendError(f"{self.name} was unloaded while it answered. Retry loads it again.") from None
             for i in range(len(stops) if read else 0):
                 yield i, Delta(prompt_tokens=read, completion_tokens=0)
         except (torch.OutOfMemoryError, MemoryError) as error:
@@ -151,10 +153,10 @@ class Transformers(Backend):
         from backends.hf.prompt import Writer
 
         found = files.locate(self.model, self.gguf_file, self.revision, stop)
-        loaded = load(found, self.model, self.device)
+        loaded = load(found, self.name, self.device)
         if self.n_ctx:
             loaded.context_length = min(self.n_ctx, loaded.context_length or self.n_ctx)
-        self._writer = Writer(self.model, loaded.tokenizer, loaded.processor, self.max_pixels)
+        self._writer = Writer(self.name, loaded.tokenizer, loaded.processor, self.max_pixels)
         self._decoder = Decoder(loaded, self.cache_mb * 2**20)
         self.capabilities = Capabilities(
             images_in=loaded.processor is not None,
@@ -180,14 +182,14 @@ class Transformers(Backend):
         room = self.capabilities.context_length
         if room and count >= room:
             raise BackendError(
-                f"The dialogue has {count} tokens; the context of {self.model} holds {room}, its reply included. "
+                f"The dialogue has {count} tokens; the context of {self.name} holds {room}, its reply included. "
                 "Branch from an earlier turn, shorten the question, or leave out images."
             )
 
     def _too_much(self) -> BackendError:
         self._free()
         return BackendError(
-            f"{self.model} ran out of memory. Branch from an earlier turn, ask for fewer replies at once, lower n_ctx or "
+            f"{self.name} ran out of memory. Branch from an earlier turn, ask for fewer replies at once, lower n_ctx or "
             "max_pixels for this model, or choose a smaller one. It was unloaded; a retry loads it again."
         )
 

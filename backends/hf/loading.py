@@ -59,7 +59,7 @@ def load(files: Files, name: str, device: str | None) -> Loaded:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
             config = _config(files)
-            model = _weights(files, config, device, dtype)
+            model = _weights(files, name, config, device, dtype)
             tokenizer, processor = _tokenizer(files), _processor(files, config)
     except BackendError:
         raise
@@ -69,14 +69,21 @@ def load(files: Files, name: str, device: str | None) -> Loaded:
         ) from error
     except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError, RuntimeError) as error:
         # what a broken or too new configuration makes transformers raise
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise BackendError(
-            f"transformers cannot load {name}: {said[0][:200]} Update transformers, or choose another model."
-        ) from error
+        raise _explain(error, name) from error
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return Loaded(
         model, tokenizer, processor, device, str(dtype).removeprefix("torch."), limit, _ends(model, tokenizer), size
     )
+
+
+def _explain(error: Exception, name: str) -> BackendError:
+    said = " ".join(str(error).split()) or type(error).__name__
+    if "trust_remote_code" in said:
+        return BackendError(
+            f"{name} brings code of its own, which is never run. Choose a model that transformers knows."
+        )
+    shown = said if len(said) <= 160 else f"{said[:160]} ..."
+    return BackendError(f"transformers cannot load {name} ({shown}). Update transformers, or choose another model.")
 
 
 def free_bytes(device: str) -> int:
@@ -102,7 +109,7 @@ def _config(files: Files) -> Any:
     return transformers.AutoConfig.from_pretrained(str(files.folder), trust_remote_code=False, **more)
 
 
-def _weights(files: Files, config: Any, device: str, dtype: Any) -> Any:
+def _weights(files: Files, name: str, config: Any, device: str, dtype: Any) -> Any:
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
@@ -112,7 +119,7 @@ def _weights(files: Files, config: Any, device: str, dtype: Any) -> Any:
     elif type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING:
         kind = transformers.AutoModelForCausalLM
     else:
-        raise ValueError(f"a {config.model_type} neither writes text nor looks at images.")
+        raise BackendError(f"{name} is a {config.model_type}, which writes no text. Choose a model that chats.")
     how: dict[str, Any] = {"gguf_file": files.gguf} if files.gguf else {"use_safetensors": True}
     if device != "cpu":
         how["device_map"] = {"": device}  # straight to where it stays
@@ -122,7 +129,9 @@ def _weights(files: Files, config: Any, device: str, dtype: Any) -> Any:
     )
     missing = sorted(told["missing_keys"])
     if missing:  # transformers would make up numbers for them
-        raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}: it was saved without them.")
+        raise BackendError(
+            f"{name} lacks {len(missing)} of its weights, such as {missing[0]}: it was saved without them. Choose a whole copy."
+        )
     return model.eval().requires_grad_(False)
 
 

@@ -176,10 +176,14 @@ class Writer:
     def _open(self, data: bytes, caption: str) -> Any:
         import io
 
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
         try:
             opened = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+        except UnidentifiedImageError as error:
+            raise BackendError(
+                f"The image {caption!r} is none that Pillow reads. Take it out of the dialogue."
+            ) from error
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise BackendError(
                 f"The image {caption!r} cannot be read: {error}. Take it out of the dialogue."
