@@ -8,11 +8,12 @@ import gradio as gr
 
 
 class Composer(NamedTuple):
-    """Widgets of the composer; the page fills ``lanes`` with the paths that are shown and ``best`` with the wish for the
-    best of n, both as JSON."""
+    """Widgets of the composer; the page fills ``lanes`` with the paths that are shown, ``best`` with the wish for the
+    best of n, and ``pictures`` with those of the message that are in the store already, all as JSON."""
 
     lanes: gr.Textbox
     best: gr.Textbox
+    pictures: gr.Textbox
     box: gr.MultimodalTextbox
     models: gr.Dropdown
     replies: gr.Number
@@ -37,8 +38,8 @@ class Composer(NamedTuple):
 def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer:
     """Build the composer with the models that can be asked and those chosen at first."""
     with gr.Column(elem_id="composer"):
-        lanes, best = gr.Textbox(visible=False), gr.Textbox(visible=False)
-        gr.HTML('<div id="steer-run"></div><div id="lane-note"></div>', elem_id="lane-note-place")
+        lanes, best, pictures = gr.Textbox(visible=False), gr.Textbox(visible=False), gr.Textbox(visible=False)
+        gr.HTML('<div id="steer-run"></div><div id="lane-note"></div><div id="picture-chips"></div>', elem_id="lane-note-place")
         with gr.Row(elem_id="composer-row"):
             box = gr.MultimodalTextbox(
                 placeholder="Ask a question. Paste or drop pictures. Enter sends, Shift+Enter makes a new line.",
@@ -61,4 +62,4 @@ def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer
                     None, label="Seed", info="Empty: a new one each time", precision=0, minimum=0, min_width=120
                 )
             system = gr.Textbox(label="System prompt", lines=2, placeholder="None", max_lines=6)
-    return Composer(lanes, best, box, picked, replies, temperature, max_tokens, seed, system, stop)
+    return Composer(lanes, best, pictures, box, picked, replies, temperature, max_tokens, seed, system, stop)

@@ -20,6 +20,7 @@ from studio import (
     judgescreen,
     learning,
     panel,
+    pictures,
     steering,
     steering_view,
     verification,
@@ -178,6 +179,10 @@ def _asdict(answer: dict[str, Any]) -> dict[str, Any]:
     return answer | _undoable(answer.get("undo"))
 
 
+def _picture_apply(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    return pictures.shown(studio, pictures.apply_to(studio, str(data["sha256"]), data["edits"]))
+
+
 CALLS: dict[str, Call] = {
     "open": _open,
     "outline": lambda studio, data: views.outline(studio, data["tree"]),
@@ -236,6 +241,10 @@ CALLS: dict[str, Call] = {
     "verify_plan": _verify_plan,
     "verify_compare": _verify_compare,
     "verify_decide": _verify_decide,
+    "picture_add": lambda studio, data: pictures.add(studio, str(data["name"]), str(data["data"])),
+    "picture_apply": _picture_apply,
+    "picture_lineage": lambda studio, data: pictures.lineage(studio, str(data["sha256"])),
+    "picture_preview": lambda studio, data: pictures.preview(studio, str(data["sha256"]), data["edits"]),
     "guidelines": lambda studio, data: {"html": annotating.guidelines()},
     "annotate_skip": lambda studio, data: annotating.skip(studio, data["item"]),
 }

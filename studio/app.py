@@ -25,13 +25,25 @@ from components.composer import Composer, composer
 from components.data import Data, data
 from components.parts import Parts, bridge, place
 from components.settings import Settings, settings
-from studio import StudioError, __version__, actions, api, exchange, statistics, statistics_section, steering, views
+from studio import (
+    StudioError,
+    __version__,
+    actions,
+    api,
+    exchange,
+    pictures,
+    statistics,
+    statistics_section,
+    steering,
+    views,
+)
 from studio.actions import Studio
+from studio.tree import Part
 
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
-    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering")
+    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "picture")
 )
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
@@ -108,10 +120,12 @@ def _explore(studio: Studio, link: gr.HTML) -> tuple[Parts, Composer]:
 
 
 def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks) -> None:
-    def send(lanes: str, best: str, message: dict[str, Any], *how: Any) -> tuple[Any, dict[str, Any]]:
-        text, files = message.get("text") or "", [Path(f) for f in message.get("files") or ()]
+    def send(lanes: str, best: str, kept: str, message: dict[str, Any], *how: Any) -> tuple[Any, dict[str, Any]]:
+        text = message.get("text") or ""
+        files: list[Path | Part] = [Path(f) for f in message.get("files") or ()]
         shown = [str(lane) for lane in json.loads(lanes or "[]")]
         try:
+            files += pictures.attached(studio, kept)
             replies = steering.ask(studio, shown, text, files, api.how_to_ask(*how), json.loads(best or "null"))
         except (StudioError, BackendError) as error:  # what was typed stays in the box
             return gr.skip(), {"message": str(error), "bad": True, "n": next(_serial)}
@@ -131,8 +145,8 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     asking.box.submit(
-        send, [asking.lanes, asking.best, asking.box, *asking.settings], [asking.box, parts.bridge],
-        js="(lanes, best, ...rest) => [studio.lanes(), studioSteering.wish(), ...rest]", **quick,
+        send, [asking.lanes, asking.best, asking.pictures, asking.box, *asking.settings], [asking.box, parts.bridge],
+        js="(lanes, best, kept, ...rest) => [studio.lanes(), studioSteering.wish(), studioPictures.attached(), ...rest]", **quick,
     )  # fmt: skip
     asking.stop.click(None, js="() => { studio.stop(); }", api_visibility="private")
     parts.bridge.follow(

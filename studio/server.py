@@ -21,7 +21,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
 from judge import rubric
-from studio import StudioError, views
+from studio import StudioError, pictures, views
 from studio.actions import Studio
 from studio.config import Config
 from studio.guard import Guard, check_bind
@@ -79,6 +79,15 @@ def web_app(studio: Studio) -> FastAPI:
     @app.get("/view/{sha256}")
     def view(sha256: str) -> Response:
         return smaller(sha256, views.SCREEN)
+
+    @app.get("/with-history/{sha256}")
+    def with_history(sha256: str) -> Response:
+        try:
+            data = pictures.copy_with_history(studio, sha256)
+        except StudioError as error:
+            return PlainTextResponse(str(error), 404)
+        name = f'attachment; filename="picture-{sha256[:12]}.png"'
+        return Response(data, media_type="image/png", headers={"Content-Disposition": name})
 
     mount(app, studio, UPLOAD_CAP)
     return app

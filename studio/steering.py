@@ -16,6 +16,7 @@ from studio import StudioError, actions
 from studio.actions import MAX_REPLIES, Ask, Studio
 from studio.actions.core import a_reply
 from studio.steering_run import Run, current, free
+from studio.tree import Part
 from studio.uncertainty import Said
 
 WIDEST = rubric.HIGHEST - rubric.LOWEST  # of all scales
@@ -79,7 +80,7 @@ def wish(given: Mapping[str, Any], models: int) -> Wish:
     return asked
 
 
-def ask(studio: Studio, lanes: Sequence[str], text: str, images: Sequence[Path], how: Ask,
+def ask(studio: Studio, lanes: Sequence[str], text: str, images: Sequence[Path | Part], how: Ask,
         given: Mapping[str, Any] | None) -> list[str]:  # fmt: skip
     """``actions.ask``, and where a page wishes for the best of n, let the judge choose among the replies.
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from backends import Image, Message, ModelSpec
-from studio import StudioError
+from studio import StudioError, history
 from studio.actions.core import MAX_REPLIES, Ask, Studio, a_reply, checked_text, not_growing
 from studio.tree import Node, Part
 
 TITLE_LENGTH = 60
 
 
-def ask(studio: Studio, lanes: Sequence[str], text: str, images: Sequence[Path], how: Ask) -> list[str]:
+def ask(studio: Studio, lanes: Sequence[str], text: str, images: Sequence[Path | Part], how: Ask) -> list[str]:
     """Put a question under each lane (none: in a new tree) and let models answer; returns the new reply ids.
 
     One lane: every chosen model answers ``how.replies`` times, as siblings. Several lanes: each goes on with the model
@@ -116,18 +116,23 @@ def _own_model(studio: Studio, node: Node, otherwise: ModelSpec) -> ModelSpec:
     return next((m for m in studio.config.models if m.name == node.model), otherwise)
 
 
-def _question(studio: Studio, text: str, images: Sequence[Path]) -> list[Part]:
+def _question(studio: Studio, text: str, images: Sequence[Path | Part]) -> list[Part]:
     words = checked_text(text, allow_empty=bool(images))
-    stored = []
-    for path in images:
+    pictures, uploads = [], []
+    for image in images:
+        if isinstance(image, Part):  # in the store already
+            pictures.append(image)
+            continue
         try:
-            stored.append((path, studio.media.add(path.read_bytes(), path.name)))
+            data = image.read_bytes()
         except OSError as error:
-            raise StudioError(f"Cannot read the picture {path.name!r}: {error.strerror}. Add it again.") from error
-    for _, file in stored:
-        studio.store.add_image(file.sha256, file.mime, file.width, file.height, file.bytes, "upload")
-    parts = [Part("text", words)] if words else []
-    return parts + [Part("image", image_sha256=file.sha256, caption=_caption(path)) for path, file in stored]
+            raise StudioError(f"Cannot read the picture {image.name!r}: {error.strerror}. Add it again.") from error
+        file = studio.media.add(data, image.name)
+        uploads.append((file, history.claimed(data)))
+        pictures.append(Part("image", image_sha256=file.sha256, caption=_caption(image)))
+    for file, claims in uploads:  # only now: one that cannot be used leaves none behind
+        studio.store.add_image(file.sha256, file.mime, file.width, file.height, file.bytes, "upload", **claims)
+    return [Part("text", words), *pictures] if words else pictures
 
 
 def _caption(path: Path) -> str:

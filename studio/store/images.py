@@ -31,6 +31,24 @@ class Images(Connection):
             rows = self.rows(sql, [json.dumps(list(hashes))])
         return {r["sha256"]: r | {"params": json.loads(r["params"])} for r in rows}
 
+    def derived_images(self, hashes: Iterable[str]) -> list[str]:
+        """Hashes of the pictures that were made of these, the oldest first; a grid was made of each of its pictures."""
+        rows = self.rows(
+            "SELECT DISTINCT i.sha256, i.created_at FROM json_each(?) made JOIN images i ON i.source_sha256 = made.value "
+            "OR (i.tool LIKE '%grid%' AND instr(i.params, made.value)) ORDER BY i.created_at, i.sha256",
+            [json.dumps(list(hashes))],
+        )
+        return [r["sha256"] for r in rows]
+
+    def image_uses(self, hashes: Iterable[str]) -> list[dict[str, Any]]:
+        """The messages that show these pictures: sha256, node_id, tree_id, title, role, model, created_at, caption; 200 at most."""
+        return self.rows(
+            "SELECT p.image_sha256 AS sha256, n.id AS node_id, n.tree_id, t.title, n.role, n.model, n.created_at, p.caption "
+            "FROM json_each(?) wanted JOIN parts p ON p.image_sha256 = wanted.value JOIN nodes n ON n.id = p.node_id "
+            "JOIN trees t ON t.id = n.tree_id ORDER BY n.id LIMIT 200",
+            [json.dumps(list(hashes))],
+        )
+
     def missing_images(self) -> list[dict[str, Any]]:
         """Image parts whose file was absent at import: node_id, ordinal, reference (``text``), caption."""
         return self.rows(
