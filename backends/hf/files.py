@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import threading
@@ -42,6 +43,20 @@ class Files:
 
     folder: Path
     gguf: str | None = None
+
+
+class Quiet:
+    """While it is entered, a library tells only of errors on standard error, which belongs to the command that runs."""
+
+    def __init__(self, library: str) -> None:
+        self.log = logging.getLogger(library)
+
+    def __enter__(self) -> None:
+        self.before = self.log.level
+        self.log.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self.log.setLevel(self.before)
 
 
 def locate(model: str, gguf: str | None, revision: str | None, stop: threading.Event) -> Files:
@@ -118,8 +133,10 @@ def _from_hub(name: str, gguf: str | None, revision: str | None, stop: threading
             folder = Path(snapshot_download(name, local_files_only=True, **how))
         except LocalEntryNotFoundError:
             folder = None
-        # a folder may also come from another program that wanted its configuration only
-        return folder if folder and _whole(folder, gguf) else Path(snapshot_download(name, **how))
+        if folder and _whole(folder, gguf):  # it may also come from another program that wanted its configuration only
+            return folder
+        with Quiet("huggingface_hub"):
+            return Path(snapshot_download(name, **how))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, httpx2.HTTPError, OSError) as error:
         if stop.is_set():
             raise Stopped from error

@@ -6,14 +6,13 @@ Weights are safetensors or GGUF; no code that comes with a model is run. Never a
 from __future__ import annotations
 
 import json
-import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError
-from backends.hf.files import Files, check_fits, weight_bytes
+from backends.hf.files import Files, Quiet, check_fits, weight_bytes
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 # expands images alike, and asks neither for torchvision nor for num2words, which only videos need
@@ -56,18 +55,15 @@ def load(files: Files, name: str, device: str | None) -> Loaded:
     try:
         size = weight_bytes(files, dtype.itemsize)
         check_fits(name, size, free_bytes(device), _called(device))
-        with warnings.catch_warnings(), _quiet():
+        with warnings.catch_warnings(), Quiet("transformers"):
             warnings.simplefilter("ignore")
             config = _config(files)
             model = _weights(files, name, config, device, dtype)
-            tokenizer, processor = _tokenizer(files), _processor(files, config)
+            tokenizer = _tokenizer(files)
+            processor = _processor(files, config, tokenizer)
     except BackendError:
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise BackendError(
-            f"{name} does not fit into the memory of {_called(device)}. Choose a smaller model."
-        ) from error
-    except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
         # what a broken or too new configuration makes transformers raise
         raise _explain(error, name) from error
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
@@ -78,6 +74,10 @@ def load(files: Files, name: str, device: str | None) -> Loaded:
 
 def _explain(error: Exception, name: str) -> BackendError:
     said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or "out of memory" in said or "allocate memory" in said:
+        return BackendError(
+            f"{name} does not fit into the memory that is free. Choose a smaller model, or close other programs."
+        )
     if "trust_remote_code" in said:
         return BackendError(
             f"{name} brings code of its own, which is never run. Choose a model that transformers knows."
@@ -135,18 +135,6 @@ def _weights(files: Files, name: str, config: Any, device: str, dtype: Any) -> A
     return model.eval().requires_grad_(False)
 
 
-class _quiet:
-    """No advice of transformers to programmers on standard error while a model is read."""
-
-    def __enter__(self) -> None:
-        self.log = logging.getLogger("transformers")
-        self.before = self.log.level
-        self.log.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self.log.setLevel(self.before)
-
-
 def _tokenizer(files: Files) -> Any:
     import transformers
 
@@ -154,7 +142,7 @@ def _tokenizer(files: Files) -> Any:
     return transformers.AutoTokenizer.from_pretrained(str(files.folder), trust_remote_code=False, **more)
 
 
-def _processor(files: Files, config: Any) -> Any:
+def _processor(files: Files, config: Any, tokenizer: Any) -> Any:
     """What turns images into tokens and pixels, working with Pillow; None for a model that reads text only.
 
     Video processors need torchvision and nobody asks about videos, so they are left out.
@@ -174,7 +162,7 @@ def _processor(files: Files, config: Any) -> Any:
         "image_processor": transformers.AutoImageProcessor.from_pretrained(
             str(files.folder), backend="pil", trust_remote_code=False
         ),
-        "tokenizer": _tokenizer(files),
+        "tokenizer": tokenizer,
     }
     if set(Pictures.get_attributes()) - set(parts):
         raise ValueError(f"images of a {config.model_type} need more than Pillow.")
