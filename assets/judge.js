@@ -1,7 +1,7 @@
 /* The Judge screen: is there enough data, train and watch, versions, which one is live. */
 'use strict';
 (() => {
-  const studio = window.studio, bars = window.studioJudge;
+  const studio = window.studio, bars = window.studioJudge, curves = window.studioCurves;
   const { h, call, on, inLine } = studio;
   const BASELINES = [['accuracy', 'judge'], ['coin', 'coin'], ['longer', 'longer reply'], ['majority', 'majority']];
   let root = null, now = null, timer = null, form = null, places = null;
@@ -53,33 +53,17 @@
     return form;
   }
 
-  /* Lines in an SVG that stretches; the words stand beside it, where they keep their shape on any screen. */
-  function curve(points) {
-    const W = 900, H = 130, losses = points.filter(p => p.loss !== undefined), held = points.filter(p => p.eval_loss !== undefined);
-    if (losses.length < 2) return null;
-    const all = [...losses.map(p => p.loss), ...held.map(p => p.eval_loss)], top = Math.max(...all), low = Math.min(...all);
-    const first = losses[0], last = losses[losses.length - 1], end = points[points.length - 1].step;
-    const at = (step, value) => `${W * (step - first.step) / (end - first.step || 1)},${4 + (H - 8) * (top - value) / (top - low || 1)}`;
-    const make = (name, props, ...children) => { const e = document.createElementNS('http://www.w3.org/2000/svg', name); for (const [k, v] of Object.entries(props)) e.setAttribute(k, v); e.append(...children); return e; };
-    const line = (list, key, kind) => make('polyline', { points: list.map(p => at(p.step, p[key])).join(' '), class: kind, 'vector-effect': 'non-scaling-stroke' });
-    const heard = held.length ? ` (${held[held.length - 1].eval_loss.toFixed(3)})` : '';
-    return h('figure.judge-curve', {}, h('span.top', {}, top.toFixed(2)), h('span.low', {}, low.toFixed(2)),
-      make('svg', { viewBox: `0 0 ${W} ${H}`, role: 'img', preserveAspectRatio: 'none', 'aria-label': `Loss from ${first.loss.toFixed(3)} to ${last.loss.toFixed(3)} in ${end} steps` },
-        line(losses, 'loss', 'own'), ...(held.length > 1 ? [line(held, 'eval_loss', 'held')] : [])),
-      h('figcaption', {}, `loss by step; blue: training, orange dashes: held-out dialogues${heard}`));
-  }
-
   const states = { running: 'training', done: 'done', stopped: 'paused', failed: 'failed' };
   function job(j) {
     const early = j.status === 'done' && j.step < j.steps ? '; it got no better after that' : '';
     const steps = j.step ? `step ${j.step} of ${j.steps}${early}` : j.status === 'running' ? 'getting ready …' : '';
     return h('section.judge-job', { 'data-job': j.id }, h('header', {}, h('b', {}, j.name), h('span.soft', { role: 'status' }, states[j.status]), h('progress', { max: 1, value: j.progress, ariaLabel: `Progress of ${j.name}` }),
       h('span', {}, steps), h('span.soft', {}, j.status === 'running' ? time(j.eta_s) : ''), j.tokens_per_s ? h('span.soft', {}, `${Math.round(j.tokens_per_s)} tokens/s`) : null,
-      j.memory_mb ? h('span.soft', {}, `${(j.memory_mb / 1024).toFixed(1)} GB`) : null,
+      j.learning_rate ? h('span.soft', {}, `rate ${j.learning_rate.toExponential(1)}`) : null, j.memory_mb ? h('span.soft', {}, `${(j.memory_mb / 1024).toFixed(1)} GB`) : null,
       j.status === 'running' ? h('button', { onclick: () => act('judge_stop', { job: j.id }), title: 'After this step; it goes on from there' }, 'Pause') : null,
       ['stopped', 'failed'].includes(j.status) ? h('button', { onclick: () => act('judge_go_on', { job: j.id }) }, 'Go on') : null,
       ['running', 'stopped', 'failed'].includes(j.status) && j.step ? h('button', { onclick: () => act('judge_keep', { job: j.id }), title: 'Ends the training; the best moment until now becomes the judge' }, 'Stop and keep the best') : null),
-    j.message ? h('p.warn', {}, j.message) : null, j.error ? h('p.problem', { role: 'alert' }, j.error) : null, curve(j.curve));
+    j.message ? h('p.warn', {}, j.message) : null, j.error ? h('p.problem', { role: 'alert' }, j.error) : null, curves.loss(j.curve), curves.accuracy(j.curve, bars.name));
   }
 
   /* ---- versions */

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerState
 
 from judge import files
 from judge.batches import Batch, Forests
+from judge.examples import Comparison
 from judge.losses import label_losses
 from judge.model import JudgeModel
 from judge.rubric import JudgeError
@@ -161,7 +162,7 @@ class JudgeTrainer(transformers.Trainer):
 
 @torch.no_grad()
 def validate(model: JudgeModel, data: Forests) -> dict[str, float]:
-    """Mean loss a label of the judge itself, and its pair accuracy, overall and by dimension."""
+    """Mean loss a label of the judge itself, its pair accuracy, overall and by dimension, and that of the longer reply."""
     model.eval()
     loss, weight = 0.0, 0.0
     right: dict[str, list[float]] = {}
@@ -178,7 +179,19 @@ def validate(model: JudgeModel, data: Forests) -> dict[str, float]:
                 right.setdefault(model.head.rows[row], []).append(1.0 if d > 0 else 0.5 if d == 0 else 0.0)
     every = [v for values in right.values() for v in values]
     accuracy = {f"accuracy_{k}": sum(v) / len(v) for k, v in sorted(right.items())}
-    return {"loss": loss / max(weight, 1e-9), **({"accuracy": sum(every) / len(every)} if every else {}), **accuracy}
+    return {"loss": loss / max(weight, 1e-9), **({"accuracy": sum(every) / len(every), "longer": longer(data)} if every else {}), **accuracy}
+
+
+def longer(data: Forests) -> float:
+    """How often the longer reply, in words, is the better one, ties of people left out: what a judge must beat."""
+    right = []
+    trees = {part.tree.id: part.tree for part in data.parts}
+    for (tree_id, _), labels in data.labels.items():
+        for label in labels:
+            if isinstance(label, Comparison) and label.outcome != "tie":
+                left, other = (len(trees[tree_id].nodes[n].text.split()) for n in (label.left, label.right))
+                right.append(0.5 if left == other else float((left > other) == (label.outcome == "left")))
+    return sum(right) / len(right) if right else 0.5
 
 
 class Reporter(TrainerCallback):

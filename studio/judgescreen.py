@@ -23,6 +23,7 @@ FINDS = {
     "apart": "where you and the judge differ most",
 }
 TRASH = ".removed"
+SHOWN = ("step", "loss", "eval_loss", "eval_longer", "learning_rate")  # of a line of a training, beside the accuracies
 _cards: dict[tuple[str, int], dict[str, Any]] = {}
 
 
@@ -174,12 +175,12 @@ def _job(job: dict[str, Any]) -> dict[str, Any]:
     every = max(1, len(lines) // 300)  # a curve needs no more points than a screen has
     kept = [line for i, line in enumerate(lines) if i % every == 0 or "eval_loss" in line or i == len(lines) - 1]
     curve = [
-        {k: line[k] for k in ("step", "loss", "eval_loss", "eval_accuracy", "learning_rate") if k in line}
+        {k: line[k] for k in line if k in SHOWN or k.startswith("eval_accuracy")}
         for line in kept
     ]
     last = lines[-1] if lines else {}
     return {"id": job["id"], "name": job["payload"].get("name"), "status": job["status"], "progress": job["progress"] or 0.0,
-            "memory_mb": last.get("memory_mb"),
+            "memory_mb": last.get("memory_mb"), "learning_rate": next((x["learning_rate"] for x in reversed(lines) if "learning_rate" in x), None),
             "message": job["message"], "error": job["error"], "started_at": job["started_at"], "curve": curve,
             "step": last.get("step"), "steps": last.get("steps"), "eta_s": last.get("eta_s"), "tokens_per_s": last.get("tokens_per_s")}  # fmt: skip
 

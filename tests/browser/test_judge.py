@@ -96,7 +96,7 @@ def test_train_reload_stop_go_on_use_live_and_remove(page: Page, served: Served,
     expect(job.get_by_role("status")).to_have_text("training")
     page.locator("#judge-seed").focus()
     expect(job).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=120_000)
-    expect(job.locator("svg")).to_have_attribute("aria-label", re.compile(r"Loss from \d"), timeout=20_000)
+    expect(job.locator("svg").first).to_have_attribute("aria-label", re.compile(r"Loss from \d"), timeout=20_000)
     expect(page.locator("#judge-seed")).to_be_focused()  # a new step disturbs nobody who types
     shoot(page, "judge-training")
     page.reload()
@@ -115,6 +115,10 @@ def test_train_reload_stop_go_on_use_live_and_remove(page: Page, served: Served,
     version.locator("summary").click()
     expect(version).to_contain_text("95 % interval")
     expect(version).to_contain_text("coin 50.0 %")
+    expect(job.locator("svg").nth(1)).to_have_attribute(
+        "aria-label",
+        re.compile(r"Accuracy on held-out pairs at step \d+: all [\d.]+, Overall .*coin 0.50, longer reply"),
+    )
     shoot(page, "judge-done")
 
     version.get_by_role("button", name="Use live").click()

@@ -138,7 +138,7 @@ def test_from_an_empty_home_to_a_live_score(browser: Any, home: Path, shared: Pa
             expect(job).to_contain_text("it continues from what it last kept")
             job.get_by_role("button", name="Go on").click()
             expect(job.get_by_role("status")).to_have_text("done", timeout=TRAINING_S * 1000)
-            expect(job.locator("svg")).to_have_attribute("aria-label", re.compile(r"Loss from \d"))
+            expect(job.locator("svg").first).to_have_attribute("aria-label", re.compile(r"Loss from \d"))
             version = page.locator('[data-version="first"]')
             version.get_by_role("button", name="Use live").click()
             expect(version.locator(".live")).to_have_text("live")
