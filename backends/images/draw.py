@@ -182,12 +182,13 @@ def _line(picture: Image.Image, line: list[tuple[float, float]], p: Params, name
     much = _enlarged(right - left, bottom - top)
     mask = Image.new("L", ((right - left) * much, (bottom - top) * much))
     pen, width = ImageDraw.Draw(mask), max(1, round(p["width"] * much))
-    scaled = [((x - left) * much, (y - top) * much) for x, y in line]
+    # ImageDraw counts the middles of pixels, half a pixel from their edges
+    scaled = [((x - left) * much - 0.5, (y - top) * much - 0.5) for x, y in line]
     pen.line(scaled, fill=255, width=width, joint="curve")
     for x, y in (scaled[0], scaled[-1]) if not tip else scaled[:1]:  # round ends
-        pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
+        pen.ellipse((x + 0.5 - width / 2, y + 0.5 - width / 2, x - 0.5 + width / 2, y - 0.5 + width / 2), fill=255)
     if tip:
-        pen.polygon([((x - left) * much, (y - top) * much) for x, y in tip], fill=255)
+        pen.polygon([((x - left) * much - 0.5, (y - top) * much - 0.5) for x, y in tip], fill=255)
     mask = mask if much == 1 else mask.resize((right - left, bottom - top), Image.Resampling.BOX)
     return _painted(picture, mask, (left, top), p["colour"], p["opacity"])
 

@@ -217,7 +217,8 @@ def test_the_edited_picture_is_asked_about_and_its_lineage_is_drawn(page: Page, 
     settle(served.studio)
     uses = wait(lambda: served.studio.store.image_uses([made]))
     question = served.studio.store.node(uses[0]["node_id"])
-    assert question.parent_id == node and question.images == [Part("image", image_sha256=made, caption="a quokka")]
+    assert question.parent_id == node
+    assert question.images == [Part("image", image_sha256=made, caption="a quokka")]
     page.locator(f'.card[data-id="{question.id}"] .picture img').click()
     shown(page, 0)
     page.get_by_text("Where it comes from").click()
