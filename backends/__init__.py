@@ -49,4 +49,14 @@ class Pool:
                 **spec.settings
             )
             self._open[spec.name] = (spec, backend)
-            return backend
+        if known:
+            known[1].unload()
+        return backend
+
+    def close(self) -> None:
+        """Free what is loaded; the next ``get`` opens it again."""
+        with self._lock:
+            opened = [backend for _, backend in self._open.values()]
+            self._open.clear()
+        for backend in opened:
+            backend.unload()

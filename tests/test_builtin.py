@@ -245,3 +245,36 @@ def test_says_which_package_is_missing(package: str, says: str, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, package, None)  # as on a machine without it
     with pytest.raises(BackendError, match=rf"needs .*{says}: pip install 'intermt-studio\[llama\]'"):
         create()
+
+
+@needs_model
+def test_back_to_a_branch_with_the_words_of_a_cold_model(model: Llama) -> None:
+    """Another dialogue in between; what was read before is not read again, and nothing in the reply tells."""
+    trunk = [Message("user", ("Tell me about foxes, owls and bears. " * 25,)), Message("assistant", ("They live.",))]
+    branches = [[*trunk, Message("user", (text,))] for text in ("Where do foxes sleep?", "What do owls eat?")]
+    reply(model, branches[0], temperature=0, max_tokens=2)
+    reply(model, FOX * 4, temperature=0, max_tokens=2)
+    start = time.perf_counter()
+    warm = [text(reply(model, b, temperature=0, max_tokens=12)) for b in branches]
+    quick = time.perf_counter() - start
+    start = time.perf_counter()
+    cold = []
+    for b in branches:
+        assert model.unload()
+        cold.append(text(reply(model, b, temperature=0, max_tokens=12)))
+    assert warm == cold
+    assert quick < time.perf_counter() - start
+
+
+@needs_model
+def test_greedy_candidates_are_the_same_every_time(model: Llama) -> None:
+    def together() -> list[str]:
+        found = ["", "", ""]
+        for i, delta in model.sample(FOX, Options(max_tokens=10, temperature=0), 3, [threading.Event()] * 3):
+            found[i] += delta.text
+        return found
+
+    warm = together()
+    assert model.unload()
+    assert together() == warm
+    assert len({words.split(" ")[0] for words in warm}) == 1  # the first word is drawn from one reading

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backends import BackendError, Delta, Image, Message, ModelSpec, Options
+from backends import BackendError, Delta, Image, Message, ModelSpec, Options, Pool
 from backends.llama import Llama, create
 from backends.llama.loading import Loaded
 from backends.llama.prefix import PORTION, Portion, Prefixes, Prompt, portions
@@ -344,6 +344,21 @@ def test_unload_while_it_answers(model: Llama) -> None:
     assert said == ["tiny.gguf was unloaded while it answered. Retry loads it again."]
     assert model.describe() == {"loaded": False, "device": "llama.cpp", "memory_mb": 0}
     assert reply(model)
+
+
+def test_other_settings_free_the_old_model(files: tuple[Path, Path]) -> None:
+    pool = Pool()
+    first = pool.get(ModelSpec("Tiny", "llama", {"path": str(files[0]), "n_ctx": 256}))
+    assert isinstance(first, Llama)
+    reply(first)
+    second = pool.get(ModelSpec("Tiny", "llama", {"path": str(files[0]), "n_ctx": 512}))
+    assert isinstance(second, Llama)
+    assert not first.describe()["loaded"]
+    reply(second)
+    assert second.capabilities.context_length == 512
+    assert second.describe()["loaded"]
+    pool.close()
+    assert not second.describe()["loaded"]
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,16 @@ class Loaded:
 
     def __init__(self, path: Path, n_ctx: int | None, n_threads: int | None, gpu_layers: int | None) -> None:
         """Load ``path``. Raises BackendError: no GGUF, truncated, of an unknown kind, or too large for this machine."""
-        import llama_cpp.llama_cpp as lib
-
-        self.lib: Any = lib
+        self.lib = lib = _library()
         self.path = path
         self.model: Any = None
         self.context: Any = None
         self.memory: Any = None
+        self._owned: list[tuple[Callable[[Any], None], Any]] = []
+        self._release = weakref.finalize(self, _release, self._owned)
+        self._release.atexit = False  # the system is quicker
         self.threads = n_threads or max((os.cpu_count() or 2) // 2, 1)
         self.abort = ctypes.create_string_buffer(2)  # as a C string: empty = go on, one character = give up
-        _listen(lib)
         check_memory(path.name, path.stat().st_size, "choose a smaller or more strongly quantised GGUF")
         COMPLAINTS.clear()
         params = lib.llama_model_default_params()
@@ -43,6 +45,7 @@ class Loaded:
         self.model = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self.model:
             raise BackendError(f"llama.cpp cannot load {path}{complaint()}. Download it again, or choose another GGUF.")
+        self._owned.append((lib.llama_model_free, self.model))
         self.vocab = lib.llama_model_get_vocab(self.model)
         trained = lib.llama_model_n_ctx_train(self.model)
         self.room = n_ctx or min(DEFAULT_N_CTX, trained or DEFAULT_N_CTX)
@@ -69,6 +72,7 @@ class Loaded:
         self.context = lib.llama_init_from_model(self.model, params)
         if not self.context:
             raise BackendError(f"llama.cpp cannot load {self.path}{complaint()}. For want of memory, {advice}.")
+        self._owned.append((lib.llama_free, self.context))
         self.memory = lib.llama_get_memory(self.context)
         self.cells: int = lib.llama_n_ctx(self.context)
         if lib.llama_model_has_encoder(self.model) or not self.memory:
@@ -87,12 +91,9 @@ class Loaded:
         return int(self.lib.llama_model_size(self.model)) + self._kv_bytes()
 
     def free(self) -> None:
-        """Give the memory back."""
-        if self.context:
-            self.lib.llama_free(self.context)
-        if self.model:
-            self.lib.llama_model_free(self.model)
-        self.model = self.context = None
+        """Give the memory back, which also happens when nobody refers to this any more."""
+        self._release()
+        self.model = self.context = self.memory = None
 
     def meta(self, key: str) -> str | None:
         """A value of the GGUF's metadata, None where there is none."""
@@ -132,6 +133,12 @@ class Loaded:
         return found[:count]
 
 
+def _release(owned: list[tuple[Callable[[Any], None], Any]]) -> None:
+    while owned:  # the context before its model
+        free, pointer = owned.pop()
+        free(pointer)
+
+
 def check_file(path: Path) -> None:
     """Raise BackendError unless ``path`` begins as a GGUF does."""
     try:
@@ -169,19 +176,29 @@ def complaint() -> str:
     return f" ({COMPLAINTS[0].split(': ', 1)[-1][:300]})" if COMPLAINTS else ""
 
 
-def _listen(lib: Any) -> None:
-    """Keep llama.cpp's errors for messages, and everything else off the terminal."""
+def _library() -> Any:
+    """llama.cpp, loaded once: its errors are kept for messages, and everything else off the terminal.
+
+    Its threads sleep while they wait for each other. OpenMP's default is to spin, which beside a browser or a judge at
+    work on the same cores costs more than it gains: measured at a load of 6 on two cores, 12 times the time of a batch.
+    """
     global _listener
-    if _listener is not None:
-        return
-    import llama_cpp.mtmd_cpp as mtmd
+    before = os.environ.get("OMP_WAIT_POLICY")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # OpenMP looks once, while it is loaded
+    try:
+        import llama_cpp.llama_cpp as lib
+        import llama_cpp.mtmd_cpp as mtmd
+    finally:
+        if before is None:  # what this process starts later decides for itself
+            del os.environ["OMP_WAIT_POLICY"]
+    if _listener is None:
 
-    def hear(level: int, text: bytes, _: Any) -> None:
-        if level == LOG_ERROR and text.strip():
-            COMPLAINTS.append(" ".join(text.decode("utf-8", "replace").split()))
+        def hear(level: int, text: bytes, _: Any) -> None:
+            if level == LOG_ERROR and text.strip():
+                COMPLAINTS.append(" ".join(text.decode("utf-8", "replace").split()))
 
-    _listener = lib.llama_log_callback(hear)
-    lib.llama_backend_init()
-    lib.llama_log_set(_listener, None)
-    mtmd.mtmd_log_set(_listener, None)
-    mtmd.mtmd_helper_log_set(_listener, None)
+        _listener = lib.llama_log_callback(hear)
+        lib.llama_backend_init()
+        for listen in (lib.llama_log_set, mtmd.mtmd_log_set, mtmd.mtmd_helper_log_set):
+            listen(_listener, None)
+    return lib

@@ -41,14 +41,15 @@ class Vision:
             raise BackendError(
                 f"llama.cpp cannot use {path} with {loaded.path.name}{complaint()}. Choose the mmproj of that very model."
             )
+        self._release = weakref.finalize(self, mtmd.mtmd_free, self.context)
+        self._release.atexit = False
         if not mtmd.mtmd_support_vision(self.context):
             self.free()
             raise BackendError(f"{path} reads no images. Choose the mmproj of a model that does.")
 
     def free(self) -> None:
-        """Give the memory back."""
-        if self.context:
-            self.mtmd.mtmd_free(self.context)
+        """Give the memory back, which also happens when nobody refers to this any more."""
+        self._release()
         self.context = None
 
     def read(self, image: Image) -> Any:
