@@ -30,6 +30,14 @@ def is_loopback(url: str) -> bool:
     return host == "localhost" or (address is not None and address.is_loopback)
 
 
+def origin(url: str) -> str:
+    """Scheme, host and port, always with the port: what a key is bound to. For a URL that ``check_url`` has passed."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def check_url(url: str) -> str:
     """The base URL without a final slash.
 

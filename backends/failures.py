@@ -17,13 +17,14 @@ TOO_LONG = re.compile(r"context|too long|too many tokens|exceed", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Failures:
-    """What the lines name: the server, the model, the variable with the key, and how long to wait in seconds."""
+    """What the lines name: the server, the model, where its key is, and how long to wait in seconds."""
 
     base_url: str
     model: str
     key_env: str | None
     connect_s: float
     timeout_s: float
+    keyring: bool = False
 
     def explain(self, error: Exception, key: str | None, arrived: int | None) -> BackendError:
         """The line for an error of the openai package, or ValueError for an answer of another form.
@@ -65,11 +66,9 @@ class Failures:
 
     def _status(self, error: Any, key: str | None) -> str:
         body = error.body if isinstance(error.body, dict) else {}
-        code, said = error.status_code, _plain(str(body.get("message") or error.message), key)
+        code, said = error.status_code, _plain(_said(error, body), key)
         if code in (401, 403):
-            state = "was refused" if key else "is not set"
-            what = f"the one in {self.key_env} {state}" if self.key_env else "no key_env names one for this model"
-            return f"{self.base_url} wants a key, and {what} ({said}). Set it and start the studio again."
+            return f"{self.base_url} wants a key, and {self._key(key)} ({said}). Set it and start the studio again."
         if code == 404:
             return f"{self.base_url} has no model {self.model!r} ({said})."
         if code == 429:
@@ -78,9 +77,33 @@ class Failures:
             return f"{self.base_url} has had too many requests ({said}). Retry {when}."
         if body.get("code") == "context_length_exceeded" or (code in (400, 413, 422) and TOO_LONG.search(said)):
             return f"The dialogue is too long for {self.model!r} ({said}). Branch from an earlier turn, or shorten it."
+        if code == 413:
+            return f"{self.base_url} finds the request too large ({said}). Send fewer or smaller pictures, or branch earlier."
         if 300 <= code < 400:
             return f"{self.base_url} points elsewhere (status {code}): the key stays here. Give the final base URL."
+        if code >= 500:
+            return f"{self.base_url} failed with status {code} ({said}). Look into its log, or retry later."
         return f"{self.base_url} refused the request with status {code} ({said}). Mend what it names, or retry later."
+
+    def _key(self, key: str | None) -> str:
+        """What is wrong with the key, in words."""
+        where = self.key_env or ("the OS keyring" if self.keyring else "")
+        if key:
+            return f"the one in {where} was refused" if where else "the one typed under Settings was refused"
+        if self.key_env:
+            return f"the one in {self.key_env} is not set"
+        return "the OS keyring has none for it" if self.keyring else "no key_env names one for this model"
+
+
+def _said(error: Any, body: dict[str, Any]) -> str:
+    """What a server wrote about its refusal; of a web page, its title."""
+    if isinstance(said := body.get("message") or body.get("detail"), str):
+        return said
+    text = error.response.text
+    if text.lstrip()[:1] == "<":
+        title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
+        return f"a web page{': ' + title[1].strip() if title else ''}"
+    return str(error.message)
 
 
 def _plain(text: str, key: str | None) -> str:

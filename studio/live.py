@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from backends import Backend, BackendError, Delta, Message, ModelSpec, Options, Pool
 from studio import StudioError
+from studio.media import Media
 from studio.store import Store
 from studio.tree import Part
 
@@ -24,15 +26,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Growing:
-    """One reply on its way. ``phase``: loading, waiting, reading, writing, then done | stopped | failed. Times in milliseconds.
+    """One reply on its way. ``phase``: loading, waiting, reading, server, writing, then done | stopped | failed.
 
-    ``text`` is what was saved, ``came`` what the model has sent.
+    ``text`` and ``reasoning`` are what was saved; ``came`` and ``thought`` what the model has sent; ``pictures`` it made, each
+    with the number of characters before it; ``facts`` go into the node's params. Times in milliseconds.
     """
 
     node_id: str
     tree_id: str
     model: str
     text: str = ""
+    reasoning: str = ""
     phase: str = "loading"
     error: str | None = None
     tokens: int = 0
@@ -40,7 +44,10 @@ class Growing:
     latency_ms: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
     came: str = ""
+    thought: str = ""
+    pictures: list[tuple[int, Part]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -51,8 +58,8 @@ class Growing:
 class Live:
     """Starts, watches and stops growing replies."""
 
-    def __init__(self, store: Store, pool: Pool) -> None:
-        self.store, self.pool = store, pool
+    def __init__(self, store: Store, pool: Pool, media: Media) -> None:
+        self.store, self.pool, self.media = store, pool, media
         self._runs: dict[str, Growing] = {}
         self._threads: set[threading.Thread] = set()
         self._changed = threading.Condition()
@@ -78,7 +85,7 @@ class Live:
         while True:
             with self._changed:
                 seen |= {r.node_id: r for r in self._runs.values() if r.tree_id == tree_id}
-                state = [(r.node_id, len(r.text), r.phase) for r in seen.values()]
+                state = [(r.node_id, len(r.text) + len(r.reasoning), r.phase) for r in seen.values()]
                 over = all(r.over for r in seen.values())
                 if state == last and not over:
                     self._changed.wait(1.0)
@@ -157,39 +164,51 @@ class Live:
                     self._publish(run, phase=delta.phase)
                     continue
                 _take(run, delta, (at - start) * 1000)
-                if len(runs) > 1 and delta.completion_tokens is not None:  # the others go on
+                if delta.image:
+                    self._keep(run, delta.image, messages)
+                if len(runs) > 1 and (delta.last or delta.completion_tokens is not None):  # the others go on
                     going.remove(run)
                     saver.submit(self._finish, run, None)
                 elif (saving is None or saving.done()) and _due(going, at - saved):
                     if saving:
                         saving.result()  # a full disk ends the reply
-                    saving, saved = saver.submit(self._save, [(r, r.came) for r in going if r.came != r.text]), at
+                    saving, saved = saver.submit(self._save, [(r, r.came, r.thought) for r in going if _new(r)]), at
             if saving:
                 saving.result()
 
-    def _save(self, grown: list[tuple[Growing, str]]) -> None:
+    def _save(self, grown: list[tuple[Growing, str, str]]) -> None:
         with self.store.write():  # one for all: the disk is waited for once
-            for run, text in grown:
-                self.store.grow(run.node_id, [Part("text", text)])
-        for run, text in grown:
-            self._publish(run, phase="writing", text=text)
+            for run, text, reasoning in grown:
+                facts = {"reasoning": reasoning} if reasoning else {}
+                self.store.grow(run.node_id, _parts(text, run.pictures), facts)
+        for run, text, reasoning in grown:
+            self._publish(run, phase="writing" if text else "thinking", text=text, reasoning=reasoning)
+
+    def _keep(self, run: Growing, image: bytes, messages: list[Message]) -> None:
+        """Store a picture that a model made: a part of its reply, with the question as its prompt."""
+        question = next((m for m in reversed(messages) if m.role == "user"), Message("user", ()))
+        prompt = " ".join(c for c in question.content if isinstance(c, str)).strip()
+        file = self.media.add(image, f"The picture that {run.model} made")
+        self.store.add_image(file.sha256, file.mime, file.width, file.height, file.bytes, "generate", tool=run.model,
+                             prompt=prompt)  # fmt: skip
+        run.pictures.append((len(run.came), Part("image", image_sha256=file.sha256, caption=prompt[:200])))
 
     def _finish(self, run: Growing, error: str | None) -> None:
         """Save the whole reply and how it ended; ``error`` None: as it should."""
-        if error is None and not run.came and not run.stop.is_set():
+        if error is None and not run.came and not run.pictures and not run.stop.is_set():
             error = f"{run.model} answered nothing. Retry, or raise the temperature or the token limit."
         status = "failed" if error else "stopped" if run.stop.is_set() else "done"
         text = run.text
         try:
-            parts = [Part("text", run.came)] if run.came else []
-            self.store.grow(run.node_id, parts, status=status, error=error, first_token_ms=run.first_token_ms,
+            facts = run.facts | ({"reasoning": run.thought} if run.thought else {})
+            self.store.grow(run.node_id, _parts(run.came, run.pictures), facts, status=status, error=error, first_token_ms=run.first_token_ms,
                             latency_ms=run.latency_ms, **run.counts)  # fmt: skip
             text = run.came
         except StudioError as problem:  # a full disk, say: the screen must not call it saved
             status, error = "failed", str(problem)
             log.error("reply %s was not saved: %s", run.node_id, problem)
         finally:
-            self._publish(run, phase=status, error=error, text=text)
+            self._publish(run, phase=status, error=error, text=text, reasoning=run.thought)
             with self._changed:
                 self._runs.pop(run.node_id, None)
                 self._changed.notify_all()
@@ -212,16 +231,33 @@ def _pieces(
 
 def _take(run: Growing, delta: Delta, latency_ms: float) -> None:
     run.latency_ms = latency_ms
-    if delta.text:
-        run.came += delta.text
+    if delta.text or delta.reasoning:
+        run.came, run.thought = run.came + delta.text, run.thought + delta.reasoning
         run.tokens += 1
         run.first_token_ms = run.first_token_ms or latency_ms
     for name in ("prompt_tokens", "completion_tokens"):
         if (count := getattr(delta, name)) is not None:
             run.counts[name] = count
+    run.facts |= {"finish": delta.finish} if delta.finish else {}
+    run.facts |= delta.facts or {}
+
+
+def _parts(text: str, pictures: list[tuple[int, Part]]) -> list[Part]:
+    """A reply's text with its pictures where they came."""
+    found, at = list[Part](), 0
+    for before, picture in [*pictures, (len(text), None)]:
+        found += [Part("text", text[at:before])] if text[at:before].strip() else []
+        found += [picture] if picture else []
+        at = before
+    return found
+
+
+def _new(run: Growing) -> bool:
+    return (run.came, run.thought) != (run.text, run.reasoning)
 
 
 def _due(runs: list[Growing], seconds: float) -> bool:
     """Whether it is time to save: a first word at once, what follows at the screen's pace."""
-    new = [r for r in runs if r.came != r.text]
-    return any(not r.text for r in new) or (bool(new) and seconds >= SAVE_EVERY_S)
+    new = [r for r in runs if _new(r)]
+    first = any(bool(r.came) != bool(r.text) or not (r.text or r.reasoning) for r in new)
+    return first or (bool(new) and seconds >= SAVE_EVERY_S)

@@ -16,7 +16,7 @@ from tests.test_openai import HELLO, HI, KEY, reply, text
 def failure(server: Scripted, **settings: Any) -> str:
     """The one line that asking a server ends with."""
     with pytest.raises(BackendError) as caught:
-        reply(create("m", server.base_url, **settings))
+        reply(create("m", server.base_url, **{"retries": 0, **settings}))
     line = str(caught.value)
     assert "\n" not in line
     assert KEY not in line
@@ -51,8 +51,20 @@ def failure(server: Scripted, **settings: Any) -> str:
         ),
         (
             status(503, {"error": {"message": "Loading " + "the model " * 90}}),
-            "URL refused the request with status 503 (" + ("Loading " + "the model " * 90)[:200] + "). "
-            "Mend what it names, or retry later.",
+            "URL failed with status 503 (" + ("Loading " + "the model " * 90)[:200] + "). "
+            "Look into its log, or retry later.",
+        ),
+        (
+            status(502, "<html><head><title>Bad  gateway</title></head><body>...</body></html>", "text/html"),
+            "URL failed with status 502 (a web page: Bad gateway). Look into its log, or retry later.",
+        ),
+        (
+            status(413, {"error": {"message": "Payload Too Large"}}),
+            "URL finds the request too large (Payload Too Large). Send fewer or smaller pictures, or branch earlier.",
+        ),
+        (
+            status(400, {"error": {"message": "top_k: unknown"}}),
+            "URL refused the request with status 400 (top_k: unknown). Mend what it names, or retry later.",
         ),
         (
             status(200, "<html>router login</html>", "text/html"),

@@ -92,8 +92,11 @@ def test_request_and_counts() -> None:
         deltas = reply(
             create("m", server.base_url + "/"), [Message("system", ("Be kind.",)), *HI], seed=5, max_tokens=9
         )
-    assert deltas == [Delta("Hel"), Delta("lo"), Delta("", "length", prompt_tokens=3, completion_tokens=2)]
-    assert server.requests[0].body == {
+    assert deltas[:2] == [Delta("Hel"), Delta("lo")]
+    end, sent = deltas[2], server.requests[0].body
+    assert (end.finish, end.prompt_tokens, end.completion_tokens, end.last) == ("length", 3, 2, True)
+    assert end.facts and end.facts["request"] == {k: v for k, v in sent.items() if k != "messages"}
+    assert sent == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
         "stream": True,

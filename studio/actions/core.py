@@ -43,7 +43,8 @@ class Studio:
         load_rubric(config.home)
         store = Store(config.home)
         pool = Pool()
-        media, live = Media(config.home), Live(store, pool)
+        media = Media(config.home)
+        live = Live(store, pool, media)
         return cls(config, store, media, pool, live, LiveJudge(store, media, live))
 
     def close(self) -> None:
@@ -52,6 +53,7 @@ class Studio:
             worker.close()
         self.live.close()
         self.judge.close()
+        self.pool.close()
         self.store.close()
 
 

@@ -199,10 +199,14 @@ class Trees(Connection):
             self._set_parts(str(row["id"]), parts)
         return str(row["id"])
 
-    def grow(self, node_id: str, parts: Sequence[Part], **fields: Any) -> None:
-        """Replace the parts of a reply that is still growing, and set columns (status, token counts, times), durably."""
+    def grow(self, node_id: str, parts: Sequence[Part], facts: dict[str, Any] | None = None, **fields: Any) -> None:
+        """Replace the parts of a reply that is still growing, add ``facts`` to its params, and set columns (status, token
+        counts, times), durably."""
         with self.write() as db:
             self._set_parts(node_id, parts)
+            if facts:
+                patch = json.dumps(facts, ensure_ascii=False)
+                db.execute("UPDATE nodes SET params = json_patch(params, ?) WHERE id = ?", [patch, node_id])
             if fields:
                 sets = ", ".join(f"{k} = ?" for k in fields if k in NODE_FIELDS)
                 db.execute(f"UPDATE nodes SET {sets} WHERE id = ?", [*fields.values(), node_id])
