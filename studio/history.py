@@ -19,7 +19,7 @@ from studio.media import BROKEN, EXTENSIONS, MAX_PIXELS
 
 KEY = "intermt-studio history"  # the keyword of the text chunk: a JSON list of steps, the oldest source first
 TEXTS = ("origin", "tool", "words", "prompt", "size", "source_url", "licence", "made_at")  # of one step
-MAX_STEPS, MAX_TEXT, MAX_PARAMS = 50, 500, 20_000  # characters
+MAX_STEPS, MAX_TEXT, MAX_PARAMS = 50, 500, 15_000  # characters: together under the megabyte of text that Pillow reads
 MAX_CHUNKS = 2**20  # bytes in front of the pixels that are looked through
 PNG = b"\x89PNG\r\n\x1a\n"
 
