@@ -19,7 +19,7 @@ window.studioClaim = (() => {
   function lines(told, name, score) {
     const few = told.labels < told.enough;
     return [h('h3', {}, name), h('p', {}, score), h('p', {}, 'Judge ', h('b', {}, told.judge), `, which learned this from ${many(told.labels, 'label', 'labels')}. `,
-      few ? h('span.claim-few', {}, `That is below ${told.enough}: too few to trust.`) : null),
+      few ? h('span.claim-few', {}, `That is below ${told.enough}: too few to trust.`) : null, told.since ? ` ${many(told.since, 'label is', 'labels are')} newer than it.` : null),
     told.pairs ? measured(told.pairs, told.pairs.accuracy, percent, 'of pairs put in the order that people did', 'pairs') : null,
     told.scores ? measured(told.scores, told.scores.error, points, 'points of score away from people, on average', 'scores') : null,
     told.untested ? h('p.claim-few', {}, told.untested) : null].filter(Boolean);

@@ -76,7 +76,7 @@
   function versions() {
     if (!now.judges.length) return h('p', {}, 'No judge yet. Train one above; its scores then appear on every reply.');
     return h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'Judges' }, h('table', {}, h('tr', {}, ...['Name', 'Backbone', 'Level', 'Epochs, rank', 'Agrees with you on unseen dialogues', ''].map(t => h('th', {}, t))),
-      ...now.judges.map(v => h('tr', { 'data-version': v.name }, h('td', {}, h('b', {}, v.name), v.live ? h('div.live', {}, 'live') : null), h('td', {}, v.base), h('td', {}, v.level), h('td.number', {}, `${v.epochs}, ${v.rank}`), accuracy(v),
+      ...now.judges.map(v => h('tr', { 'data-version': v.name }, h('td', {}, h('b', {}, v.name), v.live ? h('div.live', {}, 'live') : null, v.since ? h('div.soft', { title: 'Train again to learn from them' }, `${v.since} newer rating${v.since === 1 ? '' : 's'}`) : null), h('td', {}, v.base), h('td', {}, v.level), h('td.number', {}, `${v.epochs}, ${v.rank}`), accuracy(v),
         h('td.buttons', {}, h('button', { onclick: () => act('judge_promote', { judge: v.live ? null : v.name }) }, v.live ? 'Switch off' : 'Use live'), ' ', h('button', { onclick: () => window.studioPanel.exportMerged(v.name), title: 'Write it as one model, LoRA folded in, for use without this program' }, 'Export merged'), ' ', h('button', { onclick: () => act('judge_remove', { judge: v.name }) }, 'Remove'))))));
   }
 

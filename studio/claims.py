@@ -20,7 +20,8 @@ def about(studio: Studio, dimension: str) -> dict[str, Any]:
     """What the live judge's score on a dimension rests on.
 
     ``measured``: what the figures are of (``tested`` one dimension, or all together where no more was kept), or None and a
-    reason in ``untested``. Shares are 0 to 1, errors in points of score; intervals are 95 % by dialogue.
+    reason in ``untested``. ``since``: labels given after it was trained, of which it knows nothing.
+    Shares are 0 to 1, errors in points of score; intervals are 95 % by dialogue.
 
     Raises:
         StudioError: no judge is live.
@@ -33,6 +34,7 @@ def about(studio: Studio, dimension: str) -> dict[str, Any]:
     report = _report(studio, row["name"]) or row["metrics"]
     pairs, scores = _of(report, "pairs", dimension), _of(report, "scores", dimension)
     told = {"judge": row["name"], "dimension": dimension, "labels": labels, "enough": ENOUGH, "created_at": row["created_at"],
+            "since": studio.store.labels_since(row["created_at"]),
             "pairs": _pairs(*pairs) if pairs else None, "scores": _scores(*scores) if scores else None, "untested": None}  # fmt: skip
     if not pairs and not scores:
         told["untested"] = row["metrics"].get("untested") or (

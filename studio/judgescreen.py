@@ -166,6 +166,7 @@ def _version(studio: Studio, row: dict[str, Any], live: str | None) -> dict[str,
     config = row["config"]
     return {"name": row["name"], "base": Path(row["base"]).name, "level": config.get("level"), "epochs": config.get("epochs"),
             "rank": (config.get("lora") or {}).get("rank"), "created_at": row["created_at"], "live": row["name"] == live,
+            "since": studio.store.labels_since(row["created_at"]),
             "pairs": row["metrics"].get("pairs"), "untested": row["metrics"].get("untested"),
             "report": (_folder(studio, row["name"]) / "report.html").is_file()}  # fmt: skip
 
@@ -174,10 +175,7 @@ def _job(job: dict[str, Any]) -> dict[str, Any]:
     lines = job["lines"]
     every = max(1, len(lines) // 300)  # a curve needs no more points than a screen has
     kept = [line for i, line in enumerate(lines) if i % every == 0 or "eval_loss" in line or i == len(lines) - 1]
-    curve = [
-        {k: line[k] for k in line if k in SHOWN or k.startswith("eval_accuracy")}
-        for line in kept
-    ]
+    curve = [{k: line[k] for k in line if k in SHOWN or k.startswith("eval_accuracy")} for line in kept]
     last = lines[-1] if lines else {}
     return {"id": job["id"], "name": job["payload"].get("name"), "status": job["status"], "progress": job["progress"] or 0.0,
             "memory_mb": last.get("memory_mb"), "learning_rate": next((x["learning_rate"] for x in reversed(lines) if "learning_rate" in x), None),

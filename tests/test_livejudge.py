@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip(
     "torch", reason="torch is not installed: the judge's tests did not run (make test installs it)"
 )
 
 from judge.scoring import Scorer  # noqa: E402
-from studio import StudioError, actions, cli, teaching, views  # noqa: E402
+from studio import StudioError, actions, api, cli, judgescreen, teaching, views  # noqa: E402
 from studio.actions import Studio  # noqa: E402
 from studio.tree import Part  # noqa: E402
 from tests import teach, tiny  # noqa: E402
@@ -151,6 +153,31 @@ def test_a_new_judge_scores_anew_and_the_old_rows_stay(judged: Studio) -> None:
     assert {r["dimension"] for r in rows(judged) if r["judge"] == "two"} == {"L1", "overall"}
     assert view["trained"] == {"L1": 50, "overall": 40}
     assert all(set(c["judge"]) == {"L1", "overall"} for c in view["shared"] if c["role"] == "assistant")
+
+
+def test_a_picture_that_comes_later_scores_anew_what_stands_below_it(judged: Studio) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (40, 30), "teal").save(data, "PNG")
+    kept = judged.media.add(data.getvalue())
+    judged.store.add_image(kept.sha256, kept.mime, kept.width, kept.height, kept.bytes, "import")
+    tree = judged.store.create_tree("t")
+    asked = judged.store.add_node(tree, None, "user", [Part("text", "Look")])
+    above = judged.store.add_node(tree, asked, "assistant", [Part("text", "At what?")])
+    missing = judged.store.add_node(tree, above, "user", [Part("image", "owl.png", None, "an owl")])
+    below = judged.store.add_node(tree, missing, "assistant", [Part("text", "An owl.")])
+    looked_at(judged, tree)
+    assert judged.store.unjudged(tree, "one") == []
+    judged.store.fill_image(missing, 0, kept.sha256)
+    assert judged.store.unjudged(tree, "one") == [below]  # and not what stands above
+    looked_at(judged, tree)
+    assert judged.store.unjudged(tree, "one") == []
+
+
+def test_ratings_newer_than_the_judge_are_told(judged: Studio) -> None:
+    tree = branchy(judged)
+    judged.store.rate(judged.store.tree(tree).dialogues()[0], "L1", 2, "ann")
+    assert {v["name"]: v["since"] for v in judgescreen.state(judged)["judges"]} == {"one": 1, "two": 1}
+    assert api.handle(judged, "judge_about", {"dimension": "L1"})["since"] == 1
 
 
 def test_switching_off_clears(judged: Studio) -> None:

@@ -57,8 +57,13 @@ class Images(Connection):
         )
 
     def fill_image(self, node_id: str, ordinal: int, sha256: str) -> None:
-        """Give an image part its file, which has come now."""
+        """Give an image part its file, which has come now. What judges said here and below is forgotten: they had not seen it."""
         with self.write() as db:
             db.execute(
                 "UPDATE parts SET image_sha256 = ? WHERE node_id = ? AND ordinal = ?", [sha256, node_id, ordinal]
+            )
+            db.execute(
+                "WITH RECURSIVE below(id) AS (SELECT ? UNION ALL SELECT n.id FROM nodes n JOIN below b ON n.parent_id = b.id) "
+                "DELETE FROM judge_scores WHERE node_id IN below",
+                [node_id],
             )

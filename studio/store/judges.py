@@ -75,6 +75,14 @@ class Judges(Connection):
         )
         return [r["id"] for r in self.rows(sql, [tree_id, judge])]
 
+    def labels_since(self, at: str) -> int:
+        """How many scores and comparisons that count were given after this moment."""
+        sql = (
+            "SELECT (SELECT count(*) FROM current_scores WHERE created_at > :at) "
+            "+ (SELECT count(*) FROM current_comparisons WHERE created_at > :at) AS n"
+        )
+        return int(self.rows(sql, {"at": at})[0]["n"])
+
     def rated_trees(self) -> list[str]:
         """Trees in which somebody has scored or compared something: the ones that a judge can learn from."""
         sql = (

@@ -18,7 +18,7 @@ from tests import teach
 from tests.perf import Row, Unavailable, compare
 
 BASE, WORDS, DEPTH, RUNS = "builtin", 26, 5, 5
-NODES, SAMPLE = 200, 12  # of the large tree; replies that the peer scores
+NODES, SAMPLE = 1_000, 12  # of the large tree; replies that the peer scores
 BLOCKS, RATINGS = 8, 25  # of ratings, idle and while a judge trains
 VOCABULARY = (
     "draw",
@@ -110,7 +110,7 @@ def _settle(studio: Studio) -> None:
 
 
 def _large(studio: Studio) -> Row:
-    """Seconds a reply: a tree of 200 nodes scored by a judge that is new, against one forward for each of some replies."""
+    """Seconds a reply: a tree of 1,000 nodes scored by a judge that is new, against one forward for each of some replies."""
     rng, store, peer = random.Random(1), studio.store, _scorer(studio)
     tree = _tree(studio, rng)
     times: tuple[list[float], list[float]] = ([], [])
