@@ -185,6 +185,15 @@ def test_what_it_wrote_itself_counts_unless_it_must_be_exact(loaded: Loaded) -> 
     assert read(prefixes, prompt(longer), exact=True) == 128
 
 
+def test_a_portion_read_in_two_is_not_one_read_at_once(loaded: Loaded) -> None:
+    prefixes = Prefixes(loaded, 0)
+    read(prefixes, prompt([5] * 100))
+    longer = prompt([5] * 100 + [6] * 100)
+    assert read(prefixes, longer, exact=False) == 100  # so 100 to 128 were read apart from 64 to 100
+    assert read(prefixes, longer, exact=True) == 64
+    assert read(prefixes, longer, exact=True) == 192
+
+
 def test_memory_for_other_dialogues_is_bounded(loaded: Loaded) -> None:
     one = Prefixes(loaded, 2**30)
     read(one, prompt([1] * 200))

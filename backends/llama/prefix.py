@@ -120,7 +120,7 @@ class Prefixes:
 
     def read(self, prompt: Prompt, start: int) -> bool:
         """Read the prompt from key ``start`` on, the logits of its end last. False when it was given up on the way."""
-        exact = start == 0 or start in self.live.bounds
+        exact = start == 0 or (start in self.live.bounds and start in prompt.bounds)
         end = 0
         for portion in prompt.portions:
             begin, end = end, end + len(portion.keys)
