@@ -7,6 +7,7 @@ import resource
 import shutil
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ def test_out_of_memory_while_answering(made: Path) -> None:
     model = create(str(made), device="cpu")
     long = ask("x" * 3500)
     expected = text(reply(model, long))
+    network = weakref.ref(model._decoder.model)
     before = resource.getrlimit(resource.RLIMIT_AS)
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + 200 * 2**20, before[1]))
@@ -180,6 +182,7 @@ def test_out_of_memory_while_answering(made: Path) -> None:
             candidates(model, long, 400)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+    assert network() is None
     assert not model.describe()["loaded"]
     assert text(reply(model, long)) == expected
 

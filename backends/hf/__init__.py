@@ -18,9 +18,9 @@ from backends.base import Backend, BackendError, Capabilities, Delta, Message, O
 from backends.hf import files
 from backends.hf.files import HUB_NAME, Stopped, cached
 
-POLL_S = 0.05  # how often a waiting reply looks whether it should stop
 __all__ = ["Transformers", "cached", "create", "missing"]
 
+POLL_S = 0.05  # how often a waiting reply looks whether it should stop
 NEEDED = ("torch", "transformers", "safetensors", "huggingface_hub", "psutil")
 SETTINGS = ("model", "gguf_file", "revision", "device", "n_ctx", "cache_mb", "max_pixels")
 MAX_PIXELS = 2**20  # of an image: some 1,300 tokens of a Qwen2.5-VL
@@ -135,12 +135,20 @@ class Transformers(Backend):
                 raise BackendError(f"{self.name} was unloaded while it answered. Retry loads it again.") from None
             for i in range(len(stops) if read else 0):
                 yield i, Delta(prompt_tokens=read, completion_tokens=0)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise self._too_much() from error
+            return
+        except (torch.OutOfMemoryError, MemoryError):
+            pass
         except RuntimeError as error:
             if "allocate memory" not in str(error):  # how torch says it on a processor
                 raise
-            raise self._too_much() from error
+        else:
+            return
+        # outside of the handlers: an error that is still known keeps all that its frames hold
+        self._free()
+        raise BackendError(
+            f"{self.name} ran out of memory. Branch from an earlier turn, ask for fewer replies at once, lower n_ctx or "
+            "max_pixels for this model, or choose a smaller one. It was unloaded; a retry loads it again."
+        )
 
     def _load(self, stop: Any) -> None:
         global _holder
@@ -185,13 +193,6 @@ class Transformers(Backend):
                 f"The dialogue has {count} tokens; the context of {self.name} holds {room}, its reply included. "
                 "Branch from an earlier turn, shorten the question, or leave out images."
             )
-
-    def _too_much(self) -> BackendError:
-        self._free()
-        return BackendError(
-            f"{self.name} ran out of memory. Branch from an earlier turn, ask for fewer replies at once, lower n_ctx or "
-            "max_pixels for this model, or choose a smaller one. It was unloaded; a retry loads it again."
-        )
 
 
 class _AllSet:
