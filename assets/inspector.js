@@ -26,15 +26,17 @@
     root.replaceChildren(...[
       h('table.facts', {}, ...data.facts.map(([name, value]) => h('tr', {}, h('th', {}, name), h('td', {}, String(value))))),
       fold('What was sent', data.sent.messages && sent(data.sent)),
+      fold(`Tools it asked for (${data.tools.length}), not run`, data.tools.length && h('div.sent', {}, ...data.tools.map(t => h('pre', {}, t)))),
       fold(`Pictures (${data.images.length})`, data.images.length && h('div', {}, ...data.images.map(picture))),
       fold('Judgements and their history', data.history.length && history(data.history), true)].filter(Boolean));
   }
 
   const fold = (title, content, open = false) => content ? h('details', { open }, h('summary', {}, title), content) : null;
 
-  const sent = ({ backend, model, options, messages }) => h('div.sent', {},
+  const sent = ({ backend, model, options, messages, request }) => h('div.sent', {},
     h('p.soft', {}, `${model} through ${backend} · ` + Object.entries(options).filter(([, v]) => v !== null).map(([k, v]) => `${k} ${v}`).join(' · ')),
-    ...messages.map(m => h('div.sent-message', {}, h('b', {}, m.role), h('pre', {}, m.content.join('\n')))));
+    ...messages.map(m => h('div.sent-message', {}, h('b', {}, m.role), h('pre', {}, m.content.join('\n')))),
+    request && fold('The request beside its messages', h('pre', {}, JSON.stringify(request, null, 1))));
 
   const picture = row => h('div.lineage', {}, h('img', { src: `/thumb/${row.sha256}`, alt: '', loading: 'lazy' }),
     h('span', {}, `${row.width} × ${row.height}, ${Math.ceil(row.bytes / 1024)} KB, ${row.origin}`, h('br'), h('code', {}, row.sha256.slice(0, 16))));

@@ -80,7 +80,7 @@
       h('img', { src: p.thumb, alt: p.caption || 'picture', loading: 'lazy', width: p.width, height: p.height })), p.caption && h('figcaption', {}, p.caption));
   }
 
-  const phases = { loading: 'Loading the model…', waiting: 'Waiting for this model’s other replies…', reading: 'Reading the dialogue…', writing: 'Writing…', streaming: 'Writing…' };
+  const phases = { loading: 'Loading the model…', waiting: 'Waiting for this model’s other replies…', reading: 'Reading the dialogue…', server: 'Waiting for the server…', thinking: 'Reasoning…', writing: 'Writing…', streaming: 'Writing…' };
   function meta(card) {
     const bits = [], seconds = (card.latency_ms - card.first_token_ms) / 1000;
     if (card.status === 'streaming') bits.push(phases[card.phase || 'streaming']);
@@ -91,6 +91,9 @@
     return bits.join(' · ');
   }
 
+  /* What the model said to itself: folded, plain text, never part of the reply. */
+  const reasoning = text => h('details.reasoning', { hidden: !text }, h('summary', {}, 'Reasoning'), h('pre', {}, text || ''));
+
   function draw(card) {
     const reply = card.role === 'assistant', growing = card.status === 'streaming';
     const body = h('div.body', {}, ...card.parts.map(part));
@@ -100,7 +103,7 @@
       onclick: event => { if (!event.target.closest('button, textarea, a, summary')) studio.focus(card.id, { scroll: false }); },
       onfocusin: () => studio.focus(card.id, { scroll: false }),
     }, h('header', {}, h('span.who', {}, h(reply ? 'i.square' : 'i.circle'), reply ? (card.model || 'Reply') : 'Question', h('span.turn', {}, `turn ${card.turn}`)), siblings(card), tools(card)),
-      body, reply ? window.studioJudge.block(card) : null, card.error && h('p.problem', { role: 'alert' }, card.error), h('footer.meta', {}, meta(card)),
+      reply ? reasoning(card.reasoning) : null, body, reply ? window.studioJudge.block(card) : null, card.error && h('p.problem', { role: 'alert' }, card.error), h('footer.meta', {}, meta(card)),
       reply && !growing && card.parts.length ? rating.block(card, 'local') : null,
       reply && !growing && card.end && card.parts.length ? rating.block(card, 'global') : null);
   }
@@ -155,6 +158,11 @@
     if (!article) return;
     drawn.get(card.id).json = '';  // what grew is drawn again, whole, when it is done
     Object.assign(card, { phase: reply.phase, tokens: reply.tokens, first_token_ms: reply.first_token_ms, latency_ms: reply.latency_ms });
+    if (reply.reasoning) {
+      const fold = article.querySelector('.reasoning');
+      fold.hidden = false;
+      fold.querySelector('pre').textContent = reply.reasoning;
+    }
     if (reply.html) article.querySelector('.body').innerHTML = `<div class="markdown">${reply.html}</div>`;  // sanitised by the server
     article.querySelector('.meta').textContent = meta(card);
     if (pinned) root.scrollTop = root.scrollHeight;

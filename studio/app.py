@@ -19,11 +19,13 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # must be set before the impor
 import gradio as gr
 from fastapi import FastAPI
 
-from backends import BackendError, ModelSpec
+from backends import BackendError, keys
+from backends.servers import presets
 from components.annotate import annotate, judge
 from components.composer import Composer, composer
 from components.data import Data, data
 from components.parts import Parts, bridge, place
+from components.servers import ServerForm
 from components.settings import Settings, settings
 from studio import (
     StudioError,
@@ -37,14 +39,14 @@ from studio import (
     steering,
     views,
 )
-from studio.actions import Studio
+from studio.actions import Studio, models, servers
 from studio.tree import Part
 
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
     for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "picture")
-)
+)  # fmt: skip
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
 
@@ -79,9 +81,15 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Judge", id="judge"):
                 judge()
             with gr.Tab("Data", id="data") as data_tab:
-                exchanging = data(_counts(studio))
+                exchanging = data(views.counted(studio))
             with gr.Tab("Settings", id="settings"):
-                setting = settings(_model_rows(studio), _removable(studio), _about(studio))
+                setting = settings(
+                    models.rows(studio),
+                    models.removable(studio),
+                    models.about(studio),
+                    [p.name for p in presets()],
+                    keys.trouble(),
+                )
         _wire_asking(studio, parts, asking, page)
         _wire_data(studio, parts, exchanging)
         _wire_statistics(studio, data_tab, exchanging)
@@ -179,7 +187,7 @@ def _wire_data(studio: Studio, parts: Parts, ui: Data) -> None:
         folder = Path(images.strip()).expanduser() if images.strip() else None
         report = exchange.import_path(studio.store, studio.media, Path(source).expanduser(), images=folder,
                                       skip_bad=skip_bad, progress=show)  # fmt: skip
-        return report.sentence(), _counts(studio), {"changed": True, "n": next(_serial)}
+        return report.sentence(), views.counted(studio), {"changed": True, "n": next(_serial)}
 
     @told
     def save(progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
@@ -214,28 +222,17 @@ def _wire_statistics(studio: Studio, tab: gr.Tab, ui: Data) -> None:
     gr.on(shown_at, show, outputs=ui.statistics.shown, queue=False, api_visibility="private")
 
 
-def _counts(studio: Studio) -> str:
-    names = {"trees": "Trees", "nodes": "Questions and replies", "images": "Pictures", "scores": "Scores, changed ones included",
-             "comparisons": "Comparisons", "feedback": "Feedback in words"}  # fmt: skip
-    found = studio.store.counts()
-    return "\n".join(["| | |", "|---|--:|", *(f"| {label} | {found[name]:,} |" for name, label in names.items())])
-
-
 # ---- settings
 
 
 def _wire_settings(studio: Studio, parts: Parts, ui: Settings, asking: Composer) -> None:
     def changed() -> tuple[Any, ...]:
         names = [m.name for m in studio.config.models]
-        return gr.Dropdown(choices=names), _model_rows(studio), gr.Dropdown(choices=_removable(studio), value=None)
-
-    @told
-    def add(name: str, url: str, model: str, key: str) -> tuple[Any, ...]:
-        if not url.strip() or not model.strip():
-            raise StudioError("A server needs a base URL and the name of a model. Fill in both.")
-        given = {"model": model.strip(), "base_url": url.strip(), "key_env": key.strip() or None}
-        actions.add_model(studio, ModelSpec((name or model).strip(), "openai", {k: v for k, v in given.items() if v}))
-        return changed()
+        return (
+            gr.Dropdown(choices=names),
+            models.rows(studio),
+            gr.Dropdown(choices=models.removable(studio), value=None),
+        )
 
     @told
     def remove(name: str | None) -> tuple[Any, ...]:
@@ -245,19 +242,42 @@ def _wire_settings(studio: Studio, parts: Parts, ui: Settings, asking: Composer)
         return changed()
 
     outputs = [asking.models, ui.models, ui.remove]
-    ui.add.click(add, [ui.name, ui.url, ui.model, ui.key], outputs, api_visibility="private")
     ui.remove_button.click(remove, ui.remove, outputs, api_visibility="private")
+    _wire_server(studio, ui.server, outputs, changed)
 
 
-def _model_rows(studio: Studio) -> list[list[str]]:
-    return [[m.name, m.backend, ", ".join(f"{k} {v}" for k, v in m.settings.items())] for m in studio.config.models]
+def _wire_server(studio: Studio, ui: ServerForm, outputs: list[Any], changed: Callable[[], tuple[Any, ...]]) -> None:
+    def fill(name: str) -> Any:
+        return servers.fill(name) or gr.skip()  # another one: what was typed stays
 
+    def tried(act: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+        def safe(*given: Any) -> dict[Any, Any]:
+            try:
+                return act(*given)
+            except (StudioError, BackendError) as error:  # it stays beside the form, longer than a toast
+                return {ui.said: str(error)}
 
-def _removable(studio: Studio) -> list[str]:
-    return [m.name for m in studio.config.models if m.settings]
+        return safe
 
+    @tried
+    def offered(*where: Any) -> dict[Any, Any]:
+        names = servers.listed(servers.form(*where))
+        chosen = names[0] if len(names) == 1 else None
+        return {
+            ui.model: gr.Dropdown(choices=names, value=chosen),
+            ui.said: f"It offers {len(names)}: {', '.join(names)[:600]}",
+        }
 
-def _about(studio: Studio) -> str:
-    lines = [f"Version {__version__}. Everything is kept in `{studio.config.home}`; judgements are signed “{studio.config.annotator}”.",
-             "Models and the signature are set in `studio.toml` there."]  # fmt: skip
-    return "\n\n".join([*lines, *studio.store.notices])
+    @tried
+    def test(model: str, *where: Any) -> dict[Any, Any]:
+        return {ui.said: servers.tried(servers.form(*where), model)}
+
+    @tried
+    def add(name: str, model: str, *where: Any) -> dict[Any, Any]:
+        said = servers.add(studio, servers.form(*where), model, name, where[-1])
+        return {ui.said: said, ui.name: "", ui.key: ""} | dict(zip(outputs, changed(), strict=True))
+
+    ui.preset.change(fill, ui.preset, [ui.url, ui.key_env, ui.said], queue=False, api_visibility="private")
+    ui.offered.click(offered, ui.where, [ui.model, ui.said], api_visibility="private")
+    ui.test.click(test, [ui.model, *ui.where], ui.said, api_visibility="private")
+    ui.add.click(add, [ui.name, ui.model, *ui.where], [ui.said, ui.name, ui.key, *outputs], api_visibility="private")

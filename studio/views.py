@@ -18,6 +18,9 @@ from studio.tree import Node, Part
 LOCAL = ("L1", "L2", "L3", "L4")
 MAX_LANES = 8
 SCREEN = 1600  # pixels of the longer side: as large as a picture is drawn on any screen; the whole file is a click away
+KNOWN = {"answered_by": "Answered by", "finish": "Ended by", "reasoning_tokens": "Reasoning tokens", "tokens_of_all": "Tokens of all replies",
+         "cost": "Cost", "mean_logprob": "Mean log probability", "left_out": "The server refused",
+         "images_elsewhere": "Pictures elsewhere, not fetched"}  # fmt: skip
 render = functools.lru_cache(maxsize=1024)(markdown.render)  # finished texts are drawn again at every visit
 
 
@@ -97,7 +100,7 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
             "siblings": siblings[n.id][:64], "position": siblings[n.id].index(n.id) + 1, "of": len(siblings[n.id]),
             "model": n.model, "status": n.status, "error": n.error, "starred": n.starred, "pruned": bool(n.pruned_at),
             "tokens": n.completion_tokens, "prompt_tokens": n.prompt_tokens, "first_token_ms": n.first_token_ms,
-            "latency_ms": n.latency_ms, "created_at": n.created_at, "scores": scores.get(n.id, {}),
+            "latency_ms": n.latency_ms, "created_at": n.created_at, "reasoning": n.params.get("reasoning", ""), "scores": scores.get(n.id, {}),
             "others": others.get(n.id, []), "judge": judged.get(n.id),
             **_words(n, words.get(n.id, []), images),
         }
@@ -176,7 +179,7 @@ def judge_scores(studio: Studio, tree_id: str) -> dict[str, dict[str, list[float
 def growing(studio: Studio, run: Growing) -> dict[str, Any]:
     """One reply on its way: only what changes while it grows."""
     return {"id": run.node_id, "html": markdown.render(run.text) if run.text else "", "phase": run.phase, "error": run.error,
-            "judge": studio.judge.growing.get(run.node_id),
+            "reasoning": run.reasoning, "judge": studio.judge.growing.get(run.node_id),
             "tokens": run.tokens, "first_token_ms": run.first_token_ms, "latency_ms": run.latency_ms}  # fmt: skip
 
 
@@ -211,6 +214,14 @@ def trees(studio: Studio, words: str = "", removed: bool = False) -> dict[str, A
     return {"trees": [{k: getattr(t, k) for k in t.__dataclass_fields__} for t in rows], "removed": removed}
 
 
+def counted(studio: Studio) -> str:
+    """How much there is of everything, as a Markdown table."""
+    names = {"trees": "Trees", "nodes": "Questions and replies", "images": "Pictures", "scores": "Scores, changed ones included",
+             "comparisons": "Comparisons", "feedback": "Feedback in words"}  # fmt: skip
+    found = studio.store.counts()
+    return "\n".join(["| | |", "|---|--:|", *(f"| {label} | {found[name]:,} |" for name, label in names.items())])
+
+
 def inspected(studio: Studio, node_id: str) -> dict[str, Any]:
     """Everything known of one message: its row, what was sent for it, its pictures, every judgement ever made of it."""
     node = studio.store.node(node_id)
@@ -221,13 +232,22 @@ def inspected(studio: Studio, node_id: str) -> dict[str, Any]:
         "First token": node.first_token_ms and f"{node.first_token_ms:.0f} ms",
         "Whole reply": node.latency_ms and f"{node.latency_ms / 1000:.2f} s", "Pruned": node.pruned_at, "Id": node.id,
     }  # fmt: skip
+    facts |= {label: _fact(node.params[name]) for name, label in KNOWN.items() if name in node.params}
     return {
         "id": node.id,
         "facts": [[k, v] for k, v in facts.items() if v not in (None, "")],
         "sent": sent(studio, node_id),
+        "tools": [f"{c.get('name')}({c.get('arguments')})" for c in node.params.get("tool_calls", [])],
         "images": list(studio.store.images(hashes).values()),
         "history": [_told(row) for row in studio.store.history(node_id)],
     }
+
+
+def _fact(value: Any) -> Any:
+    """A fact of a reply's params, short enough for a table."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def sent(studio: Studio, node_id: str) -> dict[str, Any]:
     shown = [
         {"role": m.role, "content": [c if isinstance(c, str) else c.as_text() for c in m.content]} for m in messages
     ]
-    return {"backend": node.backend, "model": node.model, "options": node.params["options"], "messages": shown}
+    return {"backend": node.backend, "model": node.model, "options": node.params["options"], "messages": shown,
+            "request": node.params.get("request")}  # fmt: skip
 
 
 # ---- inside

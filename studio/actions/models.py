@@ -1,11 +1,11 @@
-"""The list of models: adding one to ``studio.toml``, taking one out, reading the file again."""
+"""The list of models: what is in it, adding one to ``studio.toml``, taking one out, reading the file again."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from backends import ModelSpec
-from studio import config
+from studio import __version__, config
 from studio.actions.core import Studio
 
 
@@ -24,3 +24,20 @@ def remove_model(studio: Studio, name: str) -> None:
 def reload_models(studio: Studio) -> None:
     """Read the models of ``studio.toml`` again."""
     studio.config = replace(studio.config, models=config.load(studio.config.home).models)
+
+
+def rows(studio: Studio) -> list[list[str]]:
+    """Name, backend and settings of each model, as the settings screen shows them."""
+    return [[m.name, m.backend, ", ".join(f"{k} {v}" for k, v in m.settings.items())] for m in studio.config.models]
+
+
+def removable(studio: Studio) -> list[str]:
+    """Names of the models that can be taken out."""
+    return [m.name for m in studio.config.models if m.settings]
+
+
+def about(studio: Studio) -> str:
+    """Markdown about this studio: its version, its home, and what its store has to tell."""
+    lines = [f"Version {__version__}. Everything is kept in `{studio.config.home}`; judgements are signed “{studio.config.annotator}”.",
+             "Models and the signature are set in `studio.toml` there."]  # fmt: skip
+    return "\n\n".join([*lines, *studio.store.notices])
