@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -83,9 +84,12 @@ def status(code: int, body: Any = "", content_type: str = "application/json", **
     return answer
 
 
-def piece(text: str = "", finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """One chunk of a streamed chat completion."""
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+def piece(
+    text: str = "", finish: str | None = None, index: int = 0, delta: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """One chunk of a streamed chat completion. ``delta``: all of it, instead of ``text``; ``logprobs`` belong to the choice."""
+    choice = {"index": index, "delta": {"content": text} if delta is None else delta, "finish_reason": finish}
+    choice |= {"logprobs": more.pop("logprobs")} if "logprobs" in more else {}
     return {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
 
 
@@ -103,6 +107,23 @@ def events(*pieces: dict[str, Any] | str, done: bool = True, promised: int = 0, 
         for line in lines:
             handler.wfile.write(line)
             time.sleep(pause_s)
+
+    return answer
+
+
+def killed(*pieces: dict[str, Any]) -> Answer:
+    """A stream of a server that dies in the middle: the connection is reset, as by a process that was killed."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", "text/event-stream")
+        handler.end_headers()
+        for p in pieces:
+            handler.wfile.write(f"data: {json.dumps(p)}\n\n".encode())
+        handler.wfile.flush()
+        time.sleep(0.2)  # a reset overtakes what was not read yet
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.close_connection = True
 
     return answer
 

@@ -95,7 +95,8 @@ def test_request_and_counts() -> None:
     assert deltas[:2] == [Delta("Hel"), Delta("lo")]
     end, sent = deltas[2], server.requests[0].body
     assert (end.finish, end.prompt_tokens, end.completion_tokens, end.last) == ("length", 3, 2, True)
-    assert end.facts and end.facts["request"] == {k: v for k, v in sent.items() if k != "messages"}
+    assert end.facts
+    assert end.facts["request"] == {k: v for k, v in sent.items() if k != "messages"}
     assert sent == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
