@@ -39,7 +39,8 @@
     request && fold('The request beside its messages', h('pre', {}, JSON.stringify(request, null, 1))));
 
   const picture = row => h('div.lineage', {}, h('img', { src: `/thumb/${row.sha256}`, alt: '', loading: 'lazy' }),
-    h('span', {}, `${row.width} × ${row.height}, ${Math.ceil(row.bytes / 1024)} KB, ${row.origin}`, h('br'), h('code', {}, row.sha256.slice(0, 16))));
+    h('span', {}, `${row.width} × ${row.height}, ${Math.ceil(row.bytes / 1024)} KB, ${row.origin}`, h('br'), h('code', {}, row.sha256.slice(0, 16)), h('br'),
+    h('button.tool', { type: 'button', ariaLabel: `Where the picture ${row.sha256.slice(0, 8)} comes from`, onclick: () => window.studioPicture.open(row.sha256, { history: true }) }, 'Where it comes from')));
 
   const history = rows => h('table.history', {}, h('tr', {}, ...['What', 'Value', 'Who', 'When'].map(t => h('th', {}, t))),
     ...rows.map(r => h(r.superseded_at ? 'tr.old' : 'tr', { title: r.superseded_at ? `Changed ${r.superseded_at}` : 'Current' },

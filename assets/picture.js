@@ -12,7 +12,7 @@ window.studioPicture = (() => {
   async function open(sha256, { caption = '', chip = null, history = false } = {}) {
     close();
     const back = document.activeElement;
-    now = { sha256, chip, back, tool: 'move', edits: [], undone: [], others: [], shown: 0, values: {}, how: [], ...drafts.get(sha256) };
+    now = { sha256, chip, back, tool: 'move', edits: [], undone: [], others: [], values: {}, how: [], ...drafts.get(sha256) };
     for (const [name, tool] of Object.entries(TOOLS)) now.values[name] ||= Object.fromEntries(tool.fields.map(f => [f.key, f.value]));
     now.dialog = build(caption);
     document.body.append(now.dialog);
@@ -165,27 +165,47 @@ window.studioPicture = (() => {
     now.timer = setTimeout(() => show(), 160);
   }
 
+  /* One at a time: while a large picture is made, what is asked for meanwhile waits and only the last counts. */
   async function show() {
-    clearTimeout(now.timer);
-    const mine = ++now.shown, here = now, doing = now.tool === 'crop' ? [] : pending(), edits = [...now.edits, ...doing];
-    const answer = await call('picture_preview', { sha256: now.sha256, edits }).catch(error => { if (here === now && doing.length === 0 && now.edits.length) { now.undone.push(now.edits.pop()); show(); } throw error; });
+    const here = now;
+    clearTimeout(here.timer);
+    if (here.busy) { here.again = true; return; }
+    here.busy = true;
+    try {
+      do { here.again = false; await look(here); } while (here.again && here === now);
+    } finally { here.busy = false; }
+  }
+
+  async function look(here) {
+    const kept = here.edits.length, doing = here.tool === 'crop' ? [] : pending(), edits = [...here.edits, ...doing];
+    const answer = await call('picture_preview', { sha256: here.sha256, edits }).catch(error => refused(here, error, doing));
+    if (!answer) return;
     const image = new Image();
     image.src = answer.url || `/${answer.width * answer.height > FULL ? 'view' : 'media'}/${here.sha256}`;
     await image.decode();
-    if (here !== now || mine !== now.shown) return;  // closed, or a later one was asked for
-    now.view.show(image, answer.width, answer.height);
-    now.list.replaceChildren(...answer.how.slice(0, now.edits.length).map(line => h('li', {}, line)));
-    now.dialog.dataset.shown = String(edits.length);
+    if (here !== now || here.again) return;  // closed, or something else is wanted by now
+    here.view.show(image, answer.width, answer.height);
+    here.list.replaceChildren(...answer.how.slice(0, kept).map(line => h('li', {}, line)));
+    here.dialog.dataset.shown = String(edits.length);
     status();
   }
 
+  /* An edit on the list that does not fit goes to where Redo finds it. The line why was shown already. */
+  function refused(here, error, doing) {
+    if (!error.told) throw error;
+    if (doing.length || !here.edits.length) return;
+    here.undone.push(here.edits.pop());
+    here.again = true;
+  }
+
   async function apply() {
-    const edits = [...now.edits, ...pending()], { sha256, chip } = now, caption = now.caption.value.trim();
-    now.apply.disabled = true;
-    const result = edits.length ? await call('picture_apply', { sha256, edits }).finally(() => { if (now) now.apply.disabled = false; }) : { sha256, notes: [] };
+    const edits = [...now.edits, ...pending()], { sha256, chip, apply: button } = now, caption = now.caption.value.trim();
+    if (button.disabled || !window.studioPictures.room(chip)) return;
+    button.disabled = true;
+    const result = edits.length ? await call('picture_apply', { sha256, edits }).finally(() => { button.disabled = false; }) : { sha256, notes: [] };
     window.studioPictures.attach(result.sha256, caption, chip);
     if (edits.length) localStorage.setItem('studio-last-edits', JSON.stringify(edits));
-    if (now) { now.edits = []; now.undone = []; now.back = null; close(); }
+    if (now?.sha256 === sha256) { Object.assign(now, { edits: [], undone: [], back: null }); close(); }
     drafts.delete(sha256);
     result.notes.forEach(note => toast(note));
     studio.emit('compose');
@@ -232,6 +252,10 @@ window.studioPicture = (() => {
     });
     new MutationObserver(() => prepare(root)).observe(root, { childList: true, subtree: true });
     prepare(root);
+    window.studioFeedback.onKey('i', card => {
+      const part = card?.parts.find(p => p.image);
+      if (part) open(part.image, { caption: part.caption }); else toast('The message in focus has no picture.');
+    });
   });
 
   return { open, get state() { return now; } };

@@ -22,10 +22,15 @@ window.studioPictures = (() => {
 
   /* Put a picture into the message, in the place of another one where ``chip`` says so. */
   function attach(sha256, caption = '', chip = null) {
-    if (chip !== null && kept[chip]) kept[chip] = { sha256, caption };
-    else if (kept.length >= MOST) return toast(`A message takes ${MOST} pictures. Take one out first.`, { bad: true });
-    else kept.push({ sha256, caption });
+    if (!room(chip)) return;
+    if (chip !== null && kept[chip]) kept[chip] = { sha256, caption }; else kept.push({ sha256, caption });
     save();
+  }
+
+  function room(chip = null) {
+    const free = kept.length < MOST || Boolean(kept[chip]);
+    if (!free) toast(`A message takes ${MOST} pictures. Take one out first.`, { bad: true });
+    return free;
   }
 
   const base64 = file => new Promise((done, failed) => {
@@ -67,5 +72,5 @@ window.studioPictures = (() => {
   });
   on('asked', () => { kept = []; save(); });
 
-  return { attach, add, attached: () => JSON.stringify(kept), list: () => kept.slice() };
+  return { attach, add, room, attached: () => JSON.stringify(kept), list: () => kept.slice() };
 })();

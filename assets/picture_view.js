@@ -171,7 +171,7 @@ window.studioPictureView = (canvas, { changed, paint, take, leave }) => {
   function pinch(id, old, now) {
     const other = [...pointers].find(([key]) => key !== id)[1];
     const was = Math.hypot(old[0] - other[0], old[1] - other[1]), is = Math.hypot(now[0] - other[0], now[1] - other[1]);
-    if (was > 1) zoom(is / was, [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2]);
+    if (was > 1) zoom(is / was, [(old[0] + other[0]) / 2, (old[1] + other[1]) / 2]);  // what is between the fingers stays there
     pan((now[0] - old[0]) / 2, (now[1] - old[1]) / 2);
   }
 

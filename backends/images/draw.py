@@ -243,7 +243,8 @@ def _resize(picture: Image.Image, p: Params, name: str) -> Image.Image:
 
 
 def _enhanced(picture: Image.Image, tool: str, amount: float) -> Image.Image:
-    return _with_alpha(ENHANCERS[tool](picture.convert("RGB")).enhance(amount), picture)
+    opaque = picture if picture.mode == "RGB" else picture.convert("RGB")
+    return _with_alpha(ENHANCERS[tool](opaque).enhance(amount), picture)
 
 
 def _with_alpha(result: Image.Image, source: Image.Image) -> Image.Image:

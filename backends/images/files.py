@@ -53,7 +53,9 @@ def opened(data: bytes) -> tuple[Image.Image, str, tuple[str, ...]]:
                 notes = _left_out(picture)
                 kind = "JPEG" if picture.format in ("JPEG", "MPO") else "PNG"
                 picture.seek(0)
-                return ImageOps.exif_transpose(plain(picture)), kind, notes
+                upright = plain(picture)
+                ImageOps.exif_transpose(upright, in_place=True)  # most need no turn, and then no copy
+                return upright, kind, notes
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise BackendError(f"The picture is far too large once unpacked ({error}). Make it smaller.") from error
     except UnidentifiedImageError as error:

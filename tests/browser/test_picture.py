@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from playwright.sync_api import Page, expect
 from studio import pictures
 from studio.actions import Studio
 from studio.tree import Part
+from tests.browser.test_axe import faults
 from tests.conftest import Served, settle, wait, watch
 
 pytestmark = pytest.mark.browser
@@ -301,3 +303,64 @@ def test_an_edit_that_cannot_be_is_one_line_and_nothing_is_lost(page: Page, serv
     expect(page.locator(".toast.bad span").last).to_contain_text("at most 40 are taken")
     expect(page.locator(".picture-edits li")).to_have_count(1)
     assert pictures.lineage(served.studio, page.evaluate("studioPicture.state.sha256"))["pictures"][0]["uses"]
+
+
+def test_side_by_side_with_another_picture_of_the_dialogue(page: Page, served: Served) -> None:
+    first, second = noise((60, 40)), noise((60, 40))
+    node, sha256 = planted(served.studio, first)
+    out = io.BytesIO()
+    second.save(out, "PNG")
+    other = pictures.add(served.studio, "other.png", base64.b64encode(out.getvalue()).decode())["sha256"]
+    tree = served.studio.store.node(node).tree_id
+    parts = [Part("image", image_sha256=other, caption="the other")]
+    asked = served.studio.store.add_node(tree, node, "user", parts)
+    page.evaluate("id => studio.open({node: id})", asked)
+    page.locator(f'.card[data-id="{asked}"]').click(position={"x": 5, "y": 5})
+    page.keyboard.press("i")
+    shown(page, 0)
+    assert page.evaluate("studioPicture.state.sha256") == other
+    tool(page, "Side by side")
+    page.locator(".picture-others").get_by_role("checkbox").check()
+    shown(page, 1)
+    made = served.studio.store.images([applied(page)]).popitem()[1]
+    assert (made["width"], made["height"]) == (2 * 60 + 3 * 8, 40 + 2 * 8)
+    assert made["params"]["edits"][0]["params"]["others"] == [sha256]
+
+
+def test_two_fingers_zoom_and_draw_nothing(dense: Page, served: Served) -> None:
+    node, _ = planted(served.studio, noise())
+    show(dense, node)
+    tool(dense, "Box")
+    before = dense.evaluate("studioPicture.state.view.view.scale")
+    (x, y), session = place(dense, WIDE / 2, HIGH / 2), dense.context.new_cdp_session(dense)
+    for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 80), ("touchEnd", 0)):
+        fingers = [{"x": x - apart, "y": y, "id": 1}, {"x": x + apart, "y": y, "id": 2}] if apart else []
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+    assert dense.evaluate("studioPicture.state.view.view.scale") == pytest.approx(4 * before, rel=0.05)
+    assert dense.evaluate("studioPicture.state.view.shape") is None
+    middle = place(dense, WIDE / 2, HIGH / 2)
+    assert middle == (pytest.approx(x, abs=2), pytest.approx(y, abs=2))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_window(browser: Any, served: Served, scheme: str) -> None:
+    node, sha256 = planted(served.studio, noise())
+    made = pictures.apply_to(served.studio, sha256, [{"tool": "flip", "params": {"direction": "vertical"}}])
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(served.url)
+    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+    show(page, node)
+    found = []
+    for name in ("Box", "Label", "Adjust", "Side by side"):
+        tool(page, name)
+        found += faults(page, name)
+    page.evaluate("sha256 => studioPicture.open(sha256, { history: true })", made)
+    expect(page.locator(".lineage-of svg .at")).to_have_count(2)
+    found += faults(page, "lineage")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("button", name="Put into the message").click()
+    expect(page.locator(".picture-chip")).to_have_count(1)
+    found += faults(page, "message")
+    context.close()
+    assert not found, "\n".join(found)
