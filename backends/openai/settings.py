@@ -90,6 +90,10 @@ def _extra(extra: Any) -> None:
         raise BackendError(
             f"extra is a table of more for the request, without {', '.join(OURS)}. Mend it in studio.toml."
         )
+    if SECRET.search(" ".join(extra)):
+        raise BackendError(
+            "extra is kept with every reply, so it may hold no key. Name a variable with key_env instead."
+        )
     try:
         json.dumps(extra, allow_nan=False)
     except (TypeError, ValueError) as error:
