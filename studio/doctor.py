@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from sqlite_utils.utils import sqlite3
 
-from backends import hf
+from backends import hf, keys
 from backends.base import ModelSpec
 from studio import StudioError, config
 from studio.store import Store
@@ -131,7 +131,10 @@ def _local(model: ModelSpec) -> Finding:
 def _server(model: ModelSpec) -> Finding:
     url, variable = str(model.settings.get("base_url", "https://api.openai.com/v1")), model.settings.get("key_env")
     parts = urlsplit(url)
-    key = f"key from {variable}" if variable else "no key"
+    in_keyring = bool(model.settings.get("keyring"))
+    key = f"key from {variable}" if variable else "key from the OS keyring" if in_keyring else "no key"
+    if in_keyring and (why := keys.trouble()):
+        return Finding(f"model {model.name}", "warn", f"{url}, {key}", why)
     if variable and not os.environ.get(variable):
         return Finding(f"model {model.name}", "warn", f"{url}, {key}, which is not set", f"export {variable}=...")
     if parts.hostname in (

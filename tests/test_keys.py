@@ -19,8 +19,9 @@ from backends.openai import create, list_models
 from backends.openai.connection import Connection
 from backends.openai.settings import checked
 from backends.servers import presets
-from studio import StudioError, actions, exchange
+from studio import StudioError, actions, doctor, exchange
 from studio.actions import Studio, servers
+from studio.config import add_model
 from tests.conftest import how, settle
 from tests.servers import events, piece, scripted, status
 from tests.test_openai import HELLO, KEY, reply
@@ -262,3 +263,11 @@ def test_keys_are_found_nowhere(
     assert b"Wrong: ***" in home
     everywhere = home + exported + caplog.text.encode()
     assert not [key for key in (KEY, OTHER) if key.encode() in everywhere]
+
+
+def test_doctor_says_when_a_key_cannot_be_had(tmp_path: Path) -> None:
+    add_model(tmp_path, ModelSpec("far", "openai", {"model": "m", "base_url": "https://a.example/v1", "keyring": True}))
+    assert {f.area: f for f in doctor.inspect(tmp_path)}["model far"].state == "ok"
+    set_keyring(fail.Keyring())
+    found = {f.area: f for f in doctor.inspect(tmp_path)}["model far"]
+    assert (found.state, found.text) == ("warn", "https://a.example/v1, key from the OS keyring")

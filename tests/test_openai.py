@@ -66,6 +66,15 @@ def test_real_server_lists_its_models(llama: str) -> None:
 
 
 @needs_llama
+def test_real_server_that_knows_no_n_gives_several_replies(llama: str) -> None:
+    model, found = create("smollm2", llama), {0: "", 1: ""}
+    for i, delta in model.sample(HI, Options(max_tokens=8), 2, [threading.Event(), threading.Event()]):
+        found[i] += delta.text
+    assert all(found.values())
+    assert not model.capabilities.together
+
+
+@needs_llama
 def test_real_server_stops(llama: str) -> None:
     stop, stopped_at = threading.Event(), 0.0
     for count, _ in enumerate(create("smollm2", llama).stream(HI, Options(max_tokens=900, seed=1), stop)):
