@@ -5,7 +5,8 @@ window.studioPicture = (() => {
   const studio = window.studio, { TOOLS, paint } = window.studioPictureTools;
   const { h, call, on, toast } = studio;
   const FULL = 12e6;           // pixels up to which the file itself is shown, a smaller copy beyond
-  const drafts = new Map();    // hash -> edits that were not applied yet: closing the window loses nothing
+  const KEY = 'studio-picture-edits', KEPT = 1e6;   // characters that are kept over a reload
+  const drafts = new Map(JSON.parse(sessionStorage.getItem(KEY) || '[]'));  // hash -> edits that were not applied yet
   let now = null;              // what the open window works on
 
   /* ---- the window */
@@ -26,13 +27,21 @@ window.studioPicture = (() => {
 
   function close() {
     if (!now) return;
-    const { sha256, edits, undone, dialog, view, back, timer } = now;
-    if (edits.length || undone.length) drafts.set(sha256, { edits, undone }); else drafts.delete(sha256);
+    const { dialog, view, back, timer } = now;
+    remember();
     clearTimeout(timer);
     now = null;
     view.close();
     dialog.remove();
     if (back?.isConnected) back.focus({ preventScroll: true });
+  }
+
+  /* Neither closing the window nor a reload loses what was not applied. */
+  function remember() {
+    const { sha256, edits, undone } = now;
+    if (edits.length || undone.length) drafts.set(sha256, { edits, undone }); else drafts.delete(sha256);
+    const json = JSON.stringify([...drafts]);
+    if (json.length < KEPT) sessionStorage.setItem(KEY, json);
   }
 
   const button = (text, title, onclick, extra = {}) => h('button', { type: 'button', title, onclick, ...extra }, text);
@@ -168,6 +177,7 @@ window.studioPicture = (() => {
   /* One at a time: while a large picture is made, what is asked for meanwhile waits and only the last counts. */
   async function show() {
     const here = now;
+    remember();
     clearTimeout(here.timer);
     if (here.busy) { here.again = true; return; }
     here.busy = true;
@@ -205,8 +215,7 @@ window.studioPicture = (() => {
     const result = edits.length ? await call('picture_apply', { sha256, edits }).finally(() => { button.disabled = false; }) : { sha256, notes: [] };
     window.studioPictures.attach(result.sha256, caption, chip);
     if (edits.length) localStorage.setItem('studio-last-edits', JSON.stringify(edits));
-    if (now?.sha256 === sha256) { Object.assign(now, { edits: [], undone: [], back: null }); close(); }
-    drafts.delete(sha256);
+    if (now?.sha256 === sha256) { Object.assign(now, { edits: [], undone: [], back: null }); close(); } else drafts.delete(sha256);
     result.notes.forEach(note => toast(note));
     studio.emit('compose');
   }

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import Page, expect
 
-from studio import pictures
+from studio import history, pictures
 from studio.actions import Studio
 from studio.tree import Part
 from tests.browser.test_axe import faults
@@ -223,7 +223,7 @@ def test_the_edited_picture_is_asked_about_and_its_lineage_is_drawn(page: Page, 
     assert question.images == [Part("image", image_sha256=made, caption="a quokka")]
     page.locator(f'.card[data-id="{question.id}"] .picture img').click()
     shown(page, 0)
-    page.get_by_text("Where it comes from").click()
+    page.locator(".picture-history summary").click()
     expect(page.locator(".lineage-of svg .at")).to_have_count(2)
     lines = page.locator(".lineage-of ol > li")
     expect(lines.nth(0)).to_contain_text("Source 401 x 203")
@@ -269,6 +269,7 @@ def test_closing_keeps_what_was_not_applied_and_repeat_does_it_elsewhere(page: P
     shown(page, 1)
     page.keyboard.press("Escape")
     expect(page.locator("dialog#picture")).to_have_count(0)
+    page.reload()
     page.locator(f'.card[data-id="{first}"] .picture img').click()
     shown(page, 1)
     applied(page)
@@ -364,3 +365,24 @@ def test_axe_finds_nothing_serious_in_the_window(browser: Any, served: Served, s
     found += faults(page, "message")
     context.close()
     assert not found, "\n".join(found)
+
+
+def test_what_a_file_says_of_itself_is_only_text(page: Page, served: Served) -> None:
+    _, sha256 = planted(served.studio, noise())
+    hostile = "<img src=x onerror=\"document.title='run'\">"
+    flipped = pictures.apply_to(served.studio, sha256, [{"tool": "flip", "params": {"direction": "vertical"}}])
+    claims = {"params": {"history": [history.step(words=hostile, tool=hostile, origin="edit")]}}
+    with served.studio.store.write() as db:
+        db.execute("UPDATE images SET params = ? WHERE sha256 = ?", [json.dumps(claims["params"]), sha256])
+    page.evaluate("sha256 => studioPicture.open(sha256, { history: true })", flipped)
+    expect(page.locator(".lineage-of svg .at")).to_have_count(3)
+    expect(page.locator(".lineage-of ol > li").first).to_contain_text(f"unchecked: {hostile}")
+    assert page.locator(".lineage-of img").count() == 0
+    assert page.title() != "run"
+
+
+def test_a_copy_of_no_picture_is_refused_in_one_line(page: Page, served: Served) -> None:
+    for sha256 in ("0" * 64, "..%2f..%2fetc%2fpasswd", "x"):
+        answer = page.request.get(f"{served.url.split('/?')[0]}/with-history/{sha256}")
+        assert answer.status == 404
+        assert len(answer.text()) < 120
