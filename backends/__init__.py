@@ -53,6 +53,11 @@ class Pool:
             known[1].unload()
         return backend
 
+    def opened(self) -> dict[str, Backend]:
+        """The backends that were opened, by the name of their model."""
+        with self._lock:
+            return {name: backend for name, (_, backend) in self._open.items()}
+
     def close(self) -> None:
         """Free what is loaded; the next ``get`` opens it again."""
         with self._lock:

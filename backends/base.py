@@ -136,6 +136,10 @@ class Backend(Protocol):
         """Free memory; a reply under way ends with an error that says so. False when it still is after ``timeout_s``."""
         return True
 
+    def describe(self) -> dict[str, Any]:
+        """What is in the memory of this machine: ``loaded`` and ``memory_mb``. Here: nothing ever is."""
+        return {"loaded": False, "memory_mb": 0}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:

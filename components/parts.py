@@ -12,7 +12,7 @@ import gradio as gr
 
 SCRIPTS = ("boot", "studio", "feedback", "rating", "claim", "judgebar", "transcript", "places", "notes",
            "crucial", "steering", "picture_view", "picture_tools", "picture_lineage", "picture", "picture_chips", "sidebar", "treemap_layout", "treemap", "inspector",
-           "keys", "verify", "annotate", "panel", "learning", "judgecurves", "judge")  # fmt: skip
+           "keys", "verify", "annotate", "panel", "learning", "judgecurves", "judge", "models")  # fmt: skip
 
 
 class Parts(NamedTuple):
@@ -31,7 +31,7 @@ def bridge(call: Callable[[dict[str, Any]], dict[str, Any]], version: str) -> gr
     head = "".join(f'<script src="/studio/{name}.js?v={version}"></script>' for name in SCRIPTS)
     return gr.HTML(
         value=None, html_template="", elem_id="bridge", visible="hidden", head=head, server_functions=[call],
-        js_on_load="studio.connect({element, trigger, watch, props, server}); // triggers 'follow' and 'seed'",
+        js_on_load="studio.connect({element, trigger, watch, props, server}); // triggers 'follow', 'seed' and 'models'",
     )  # fmt: skip
 
 

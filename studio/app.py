@@ -45,7 +45,7 @@ from studio.tree import Part
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
-    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "picture")
+    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "models", "picture")
 )  # fmt: skip
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
@@ -83,6 +83,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Data", id="data") as data_tab:
                 exchanging = data(views.counted(studio))
             with gr.Tab("Settings", id="settings"):
+                place("models", "models", "Models on this machine")
                 setting = settings(
                     models.rows(studio),
                     models.removable(studio),
@@ -243,6 +244,7 @@ def _wire_settings(studio: Studio, parts: Parts, ui: Settings, asking: Composer)
 
     outputs = [asking.models, ui.models, ui.remove]
     ui.remove_button.click(remove, ui.remove, outputs, api_visibility="private")
+    parts.bridge.models(changed, outputs=outputs, queue=False, show_progress="hidden", api_visibility="private")
     _wire_server(studio, ui.server, outputs, changed)
 
 

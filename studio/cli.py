@@ -9,14 +9,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from studio import StudioError, __version__
+from studio.bar import Bar
 from studio.config import home_folder, load, load_rubric
 
-COMMANDS = ("serve", "import", "export", "train", "score", "doctor")
+COMMANDS = ("serve", "import", "export", "train", "score", "download", "doctor")
 Answer = dict[str, Any]
 
 
@@ -87,6 +88,10 @@ def parser() -> argparse.ArgumentParser:
     judged.add_argument("--judge", required=True, help="name of a trained judge")
     judged.add_argument("--tree", help="id of one tree; without it, all")
 
+    fetch = _command(commands, "download", _download, "fetch a model from the hub; again goes on after a cut", shared)
+    fetch.add_argument("repository", help="owner/model")
+    fetch.add_argument("files", nargs="*", help="a GGUF and its mmproj; without, all that transformers reads")
+
     _command(commands, "doctor", _doctor, "say what works here and what to do about the rest", shared)
     return top
 
@@ -146,29 +151,6 @@ def _serve(args: argparse.Namespace) -> tuple[Answer | None, int]:
         fill(Path(folder))
         serve(load(Path(folder), **flags), not args.no_browser, args.allow_remote, password)
     return None, 0
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Progress bars with an estimate on standard error, one for each kind of work; few lines where that is no terminal."""
-
-    bars: dict[str, Any]
-
-    def __call__(self, done: int, total: int | None, what: str) -> None:
-        from tqdm import tqdm
-
-        if what not in self.bars:
-            pace = 0.2 if sys.stderr.isatty() else 5
-            self.bars[what] = tqdm(total=total, unit=f" {what}", file=sys.stderr, mininterval=pace, leave=False)
-        bar = self.bars[what]
-        bar.update(done - bar.n)
-        if total and done >= total:
-            self.bars.pop(what).close()
-
-    def close(self) -> None:
-        """Take away what is left of the bars."""
-        for bar in self.bars.values():
-            bar.close()
 
 
 def _import(args: argparse.Namespace) -> tuple[Answer, int]:
@@ -265,6 +247,23 @@ def _score(args: argparse.Namespace) -> tuple[Answer, int]:
         found = teaching.score(store, Media(store.home), args.judge, trees, bar)
     if not args.json:
         print(f"{found['replies']} replies of {found['trees']} trees are scored by {args.judge}.")
+    return found, 0
+
+
+def _download(args: argparse.Namespace) -> tuple[Answer, int]:
+    from studio import downloads
+
+    with closing(Bar({})) as bar:
+
+        def tell(line: Answer) -> None:
+            if args.json:
+                print(json.dumps(line), file=sys.stderr, flush=True)
+            elif "step" in line:
+                bar(line["step"], line["steps"], "bytes")
+
+        found = downloads.fetch(home_folder(args.home), args.repository, args.files, tell)
+    if not args.json:
+        print(f"{args.repository}: {len(found['files'])} files, {found['bytes']:,} bytes, are in {found['folder']}.")
     return found, 0
 
 

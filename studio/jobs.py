@@ -21,6 +21,7 @@ from studio import StudioError
 from studio.store import Store
 
 NICE = 10  # training yields to the person
+BESIDE = ("download",)  # kinds that need no processor: they run beside others
 STOPPING = "Pausing after this step ..."
 STARTED: dict[str, subprocess.Popen[bytes]] = {}  # by job: ours are waited for, or they stay zombies
 LOCK = threading.RLock()  # a job between its row and its process must not look dead to who watches
@@ -30,10 +31,10 @@ def start(store: Store, kind: str, arguments: list[str], payload: dict[str, Any]
     """Run ``intermt-studio ARGUMENTS --json`` as a job; returns its id.
 
     Raises:
-        StudioError: another job is running, or the process cannot be started.
+        StudioError: another job is running that this one does not run beside, or the process cannot be started.
     """
     with LOCK:
-        _check_free(store)
+        _check_free(store, kind)
         job_id = store.add_job(kind, payload | {"arguments": arguments})
         _spawn(store, job_id, arguments)
     return job_id
@@ -47,7 +48,7 @@ def go_on(store: Store, job_id: str) -> None:
     """
     with LOCK:
         job = _job(store, job_id)
-        _check_free(store)
+        _check_free(store, job["kind"])
         if job["status"] == "done":
             raise StudioError("This job is done; there is nothing to go on with. Start a new one.")
         store.update_job(job_id, status="running", pid=None, error=None, message=None, finished_at=None)
@@ -78,9 +79,9 @@ def refresh(store: Store) -> list[dict[str, Any]]:
     return found
 
 
-def _check_free(store: Store) -> None:
-    for job in refresh(store):
-        if job["status"] == "running":
+def _check_free(store: Store, kind: str) -> None:
+    for job in refresh(store) if kind not in BESIDE else ():
+        if job["status"] == "running" and job["kind"] not in BESIDE:
             name = job["payload"].get("name", job["kind"])
             raise StudioError(f"{name!r:.60} is still running. Stop it, or wait until it is done.")
 

@@ -14,6 +14,7 @@ LEVELS = {  # a module imports only from lower levels, or from its own package
     "studio.teaching": 2.5, "studio.livejudge": 3.5, "studio.jobs": 2.5, "studio.judgescreen": 6, "studio.learning": 5, "studio.panel": 6, "studio.panelwork": 5, "studio.pictures": 5, "studio.history": 3, "studio.background": 2, "studio.views": 5,
     "studio.statistics": 5, "studio.statistics_section": 6, "studio.plots": 1, "studio.exchange": 5, "studio.actions": 4, "studio.doctor": 5, "studio.live": 3, "studio.config": 2,
     "studio.store": 2, "studio.media": 2, "studio.migrations": 1, "studio.markdown": 1, "judge": 1, "backends": 1, "studio.tree": 0, "studio": 0,
+    "studio.bar": 1, "studio.catalogue": 2, "studio.downloads": 2.5, "studio.models": 6,
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "diffusers", "llama_cpp", "onnxruntime", "openai", "peft", "safetensors"}
 LIGHT = (

@@ -140,7 +140,7 @@ def _from_hub(name: str, gguf: str | None, revision: str | None, stop: threading
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, httpx2.HTTPError, OSError) as error:
         if stop.is_set():
             raise Stopped from error
-        raise _explain(error, name, revision) from error
+        raise explain(error, name, revision) from error
 
 
 def _whole(folder: Path, gguf: str | None) -> bool:
@@ -154,7 +154,7 @@ def _whole(folder: Path, gguf: str | None) -> bool:
         return False
 
 
-def _explain(error: Exception, name: str, revision: str | None) -> BackendError:
+def explain(error: Exception, name: str, revision: str | None) -> BackendError:
     """What the hub's error means for the person."""
     import httpx2
     from huggingface_hub import errors

@@ -1,0 +1,123 @@
+"""Models that can be downloaded, from ``assets/catalogue.json``, and which of their files are on this machine.
+
+Owns that list, where its files lie (``HOME/models/<owner>--<name>/``) and the record of what was verified there. Never
+contacts anybody: ``studio.downloads`` does. ``memory_bytes`` is an estimate: the files, a context of 8,192 tokens, 0.3 GB.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+RECORD = ".studio.json"  # beside the files: what was verified, and when all that belongs to a model is there
+PART = ".part"
+ROOM = 1.2  # memory over the files of a GGUF that is not measured
+TIGHT, FULL = 0.7, 0.95  # of the machine's memory: above the first it is tight, above the second it does not fit
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the catalogue. Sizes in bytes, None where nobody measured; ``file`` empty: all that transformers reads."""
+
+    name: str
+    repository: str
+    backend: str
+    file: str = ""
+    mmproj: str = ""
+    size_bytes: int | None = None
+    memory_bytes: int | None = None
+    images: bool = False
+    context: int | None = None
+    licence: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files it is made of; none: whatever the hub lists and transformers reads."""
+        return tuple(f for f in (self.file, self.mmproj) if f)
+
+
+@functools.cache
+def entries() -> tuple[Entry, ...]:
+    """The whole catalogue, in its own order."""
+    rows = json.loads(files("assets").joinpath("catalogue.json").read_text(encoding="utf-8"))
+    return tuple(Entry(**row) for row in rows)
+
+
+def folder(home: Path, repository: str) -> Path:
+    """Where the files of a repository lie, there or not."""
+    return home / "models" / repository.replace("/", "--")
+
+
+def record(where: Path) -> dict[str, Any]:
+    """What was verified in a folder: ``files`` (name -> size and sha256) and ``whole``; empty when nothing was."""
+    try:
+        found = json.loads((where / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"files": {}, "whole": False}
+    known = found.get("files") if isinstance(found, dict) else None
+    return (
+        {"files": known, "whole": bool(found.get("whole"))}
+        if isinstance(known, dict)
+        else {"files": {}, "whole": False}
+    )
+
+
+def write_record(where: Path, known: dict[str, Any]) -> None:
+    """Keep what ``record`` reads. Raises OSError."""
+    temp = where / f"{RECORD}.new"
+    temp.write_text(json.dumps(known, indent=1), encoding="utf-8")
+    os.replace(temp, where / RECORD)
+
+
+def verified(where: Path, name: str, known: dict[str, Any]) -> bool:
+    """Whether a file is there with the size it had when it was verified."""
+    try:
+        return (where / name).stat().st_size == known["files"][name]["size"]
+    except (OSError, KeyError, TypeError):
+        return False
+
+
+def here(home: Path, entry: Entry) -> bool:
+    """Whether all files of a model are on this machine, verified."""
+    where = folder(home, entry.repository)
+    known = record(where)
+    if not entry.files and not known["whole"]:
+        return False
+    return all(verified(where, name, known) for name in entry.files or known["files"])
+
+
+def kept_bytes(home: Path, entry: Entry) -> int:
+    """Bytes of a model that are on the disk, parts of files included."""
+    where = folder(home, entry.repository)
+    wanted = {n for f in entry.files for n in (f, f + PART)}
+    try:
+        return sum(p.stat().st_size for p in where.iterdir() if p.is_file() and (not wanted or p.name in wanted))
+    except OSError:
+        return 0
+
+
+def machine_bytes() -> int | None:
+    """Memory of this machine; None where it does not tell."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def needed_bytes(home: Path, entry: Entry) -> int | None:
+    """Memory that a model needs; from its files once they are here, where the catalogue has no estimate."""
+    if entry.memory_bytes or not here(home, entry):
+        return entry.memory_bytes
+    # transformers computes in 32 bits on a processor, twice what the files hold
+    return round(kept_bytes(home, entry) * (ROOM if entry.backend == "llama" else 2 * ROOM))
+
+
+def fit(needed: int | None, machine: int | None) -> str:
+    """'fits', 'tight', 'does not fit', or '' when one of the two is unknown."""
+    if not needed or not machine:
+        return ""
+    return "fits" if needed <= TIGHT * machine else "tight" if needed <= FULL * machine else "does not fit"
