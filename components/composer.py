@@ -39,7 +39,10 @@ def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer
     """Build the composer with the models that can be asked and those chosen at first."""
     with gr.Column(elem_id="composer"):
         lanes, best, pictures = gr.Textbox(visible=False), gr.Textbox(visible=False), gr.Textbox(visible=False)
-        gr.HTML('<div id="steer-run"></div><div id="lane-note"></div><div id="picture-chips"></div>', elem_id="lane-note-place")
+        gr.HTML(
+            '<div id="steer-run"></div><div id="lane-note"></div><div id="picture-chips"></div>',
+            elem_id="lane-note-place",
+        )
         with gr.Row(elem_id="composer-row"):
             box = gr.MultimodalTextbox(
                 placeholder="Ask a question. Paste or drop pictures. Enter sends, Shift+Enter makes a new line.",
