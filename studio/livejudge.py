@@ -47,6 +47,7 @@ class LiveJudge:
     _current: str | None = None  # the judge of this round
     _failed: str | None = None  # a judge that broke off is not tried again before it is chosen again
     _trees: list[str] = field(default_factory=list)
+    _leaf: str | None = None  # to be read ahead
     _unreadable: set[str] = field(default_factory=set)
     _trained: dict[str, dict[str, int]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of the list of trees and the thread
@@ -95,11 +96,16 @@ class LiveJudge:
         self.look()
         self._wake.set()  # a judge that was switched off is let go now
 
-    def look(self, tree_id: str | None = None) -> None:
-        """Somebody looks at a tree (or a reply of it began to grow): score what has no score yet. Returns at once."""
+    def look(self, tree_id: str | None = None, leaf: str | None = None) -> None:
+        """Somebody looks at a tree (or a reply of it began to grow): score what has no score yet. Returns at once.
+
+        ``leaf``: where the path on the screen ends. It is read ahead when there is nothing else to do, so that a reply to
+        it has its score from its first words on.
+        """
         name = self.name
         if name is None or self._closed or name == self._failed:
             return
+        self._leaf = leaf or self._leaf
         with self._lock:
             if tree_id:
                 self._trees = [tree_id, *(t for t in self._trees if t != tree_id)][:8]
@@ -133,7 +139,8 @@ class LiveJudge:
                 self._busy = True
                 with teaching.judging():
                     seconds = self._round()
-                self._busy = False
+                    self._busy = False
+                    self._read_ahead()
                 self._wake.wait(seconds)
                 self._wake.clear()
             note = ""
@@ -167,6 +174,11 @@ class LiveJudge:
             self._score_tree(name, tree)
             grows = self._score_growing()
         return EVERY_S if grows else IDLE_S
+
+    def _read_ahead(self) -> None:
+        leaf, self._leaf = self._leaf, None
+        if leaf and self._scorer and not self._wake.is_set() and not self._closed:
+            self._read(self.store.path(leaf))
 
     def _load(self, name: str) -> None:
         self.note = f"Loading the judge {name} ..."

@@ -48,7 +48,7 @@ def opened(
     if not paths:
         return empty()
     tree_ids = {path[0].tree_id for path in paths}
-    studio.judge.look(paths[0][0].tree_id)
+    studio.judge.look(paths[0][0].tree_id, paths[0][-1].id)
     if len(tree_ids) > 1:
         raise StudioError("Lanes side by side must belong to one tree.")
     return _view(studio, paths, node if node and any(n.id == node for p in paths for n in p) else lanes[0])

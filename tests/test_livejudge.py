@@ -173,6 +173,18 @@ def test_a_picture_that_comes_later_scores_anew_what_stands_below_it(judged: Stu
     assert judged.store.unjudged(tree, "one") == []
 
 
+def test_the_path_on_the_screen_is_read_ahead(judged: Studio) -> None:
+    tree = branchy(judged)
+    looked_at(judged, tree)
+    scorer = wait(lambda: judged.judge._scorer, what="the judge")
+    wait(lambda: len(scorer.cache) >= 4, what="the four messages of the path")  # scoring the tree at once keeps nothing
+    leaf = max(judged.store.tree(tree).dialogues())
+    before = rows(judged)
+    views.opened(judged, tree, leaf)
+    assert judged.judge.settle(60)
+    assert rows(judged) == before  # it is no score
+
+
 def test_ratings_newer_than_the_judge_are_told(judged: Studio) -> None:
     tree = branchy(judged)
     judged.store.rate(judged.store.tree(tree).dialogues()[0], "L1", 2, "ann")

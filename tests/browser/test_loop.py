@@ -62,6 +62,13 @@ def to(page: Page, tab: str) -> None:
     page.get_by_role("tab", name=tab, exact=True).click()
 
 
+def longest(page: Page, tokens: int) -> None:
+    """Say how long a reply may be."""
+    page.locator("#sampling button").first.click()
+    page.locator("#sampling input[type='number']").nth(1).fill(str(tokens))
+    page.locator("#sampling input[type='number']").nth(1).press("Tab")
+
+
 def ask(page: Page, text: str, replies: int) -> None:
     """Ask the model that is chosen at first, the built-in one, and wait until its replies are whole."""
     page.locator("#replies input").fill(str(replies))
@@ -107,8 +114,7 @@ def test_from_an_empty_home_to_a_live_score(browser: Any, home: Path, shared: Pa
             expect(page.locator("#import-report")).to_contain_text("15 new trees", timeout=60_000)
 
             to(page, "Explore")
-            page.locator("#sampling button").first.click()
-            page.locator('#sampling input[type="number"]').nth(1).fill("24")
+            longest(page, 24)
             for i in range(COMPARED):  # siblings at the end of real dialogues
                 page.locator(".tree-open").nth(i).click()
                 expect(page.locator(".transcript .card.assistant")).to_have_count(5)
@@ -145,9 +151,10 @@ def test_from_an_empty_home_to_a_live_score(browser: Any, home: Path, shared: Pa
 
             to(page, "Explore")
             page.locator(".tree-open").nth(5).click()
-            page.locator("#sampling input[type='number']").nth(1).fill("200")
+            expect(page.locator(".transcript .judge-bar").first).to_be_visible(timeout=TRAINING_S * 1000)
+            longest(page, 800)
             page.locator("#replies input").fill("1")
-            page.locator("#message textarea").fill("Tell me much more about it, with every detail.")
+            page.locator("#message textarea").fill("Write a very long story about it, with many chapters.")
             page.locator("#message textarea").press("Enter")
             expect(page.locator(".card.growing .judge-bar").first).to_be_visible(timeout=120_000)  # while it streams
             page.wait_for_function("() => !document.querySelector('.card.growing')", timeout=120_000)
