@@ -22,6 +22,7 @@
     if (!id) { shown = null; return root.replaceChildren(h('p.soft.empty', {}, 'Choose a message to see what was sent and how it was judged.')); }
     const data = await call('inspect', { node: id });
     if (state.focus !== id) return;
+    const opened = shown === id ? [...root.querySelectorAll('details[open] > summary')].map(s => s.textContent) : [];  // what is read stays open
     shown = id;
     root.replaceChildren(...[
       h('table.facts', {}, ...data.facts.map(([name, value]) => h('tr', {}, h('th', {}, name), h('td', {}, String(value))))),
@@ -29,6 +30,7 @@
       fold(`Tools it asked for (${data.tools.length}), not run`, data.tools.length && h('div.sent', {}, ...data.tools.map(t => h('pre', {}, t)))),
       fold(`Pictures (${data.images.length})`, data.images.length && h('div', {}, ...data.images.map(picture))),
       fold('Judgements and their history', data.history.length && history(data.history), true)].filter(Boolean));
+    root.querySelectorAll('details > summary').forEach(s => { if (opened.includes(s.textContent)) s.parentElement.open = true; });
   }
 
   const fold = (title, content, open = false) => content ? h('details', { open }, h('summary', {}, title), content) : null;

@@ -54,8 +54,8 @@ def server_form(presets: list[str], keyring: str) -> ServerForm:
             )
             name = gr.Textbox(label="Name in the list", placeholder="As the model", min_width=240)
         with gr.Row():
-            listed = gr.Button("List models", min_width=100, elem_id="server-list")
-            test = gr.Button("Test server", min_width=100, elem_id="server-test")
-            add = gr.Button("Add server", variant="primary", min_width=100, elem_id="server-add")
+            listed = gr.Button("List models", size="md", min_width=90, elem_id="server-list")
+            test = gr.Button("Test server", size="md", min_width=90, elem_id="server-test")
+            add = gr.Button("Add server", variant="primary", size="md", min_width=90, elem_id="server-add")
         said = gr.Textbox(label="What came back", interactive=False, lines=2, max_lines=8, elem_id="server-said")
     return ServerForm(preset, url, key_env, key, model, listed, test, name, add, said)

@@ -108,7 +108,6 @@ def asked_side_by_side(page: Page, served: Served) -> None:
     finished(page, 2)
     wait(lambda: not served.studio.live.growing(), what="the end of the replies")
     expect(page.locator(".inspector .facts")).to_contain_text("Ended by")
-    page.wait_for_timeout(500)  # the inspector is drawn once more after the last word
     page.locator(".inspector summary", has_text="What was sent").click()
     expect(page.locator(".sent-message pre").last).to_contain_text("And three?")
     page.locator(".inspector summary", has_text="The request beside its messages").click()
