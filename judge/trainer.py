@@ -179,7 +179,11 @@ def validate(model: JudgeModel, data: Forests) -> dict[str, float]:
                 right.setdefault(model.head.rows[row], []).append(1.0 if d > 0 else 0.5 if d == 0 else 0.0)
     every = [v for values in right.values() for v in values]
     accuracy = {f"accuracy_{k}": sum(v) / len(v) for k, v in sorted(right.items())}
-    return {"loss": loss / max(weight, 1e-9), **({"accuracy": sum(every) / len(every), "longer": longer(data)} if every else {}), **accuracy}
+    return {
+        "loss": loss / max(weight, 1e-9),
+        **({"accuracy": sum(every) / len(every), "longer": longer(data)} if every else {}),
+        **accuracy,
+    }
 
 
 def longer(data: Forests) -> float:

@@ -91,7 +91,12 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
     _check_enough(examples, parts)
     progress({"stage": "data", "data": card})
     run = runs.folder(judges, name)
-    identity: dict[str, Any] = {"settings": asdict(settings), "data": data_hash(examples), "split": asdict(parts), "card": card}
+    identity: dict[str, Any] = {
+        "settings": asdict(settings),
+        "data": data_hash(examples),
+        "split": asdict(parts),
+        "card": card,
+    }
     if runs.to_keep(run) and last_whole(run):  # the judge is made of what it learned from, whatever was rated since
         identity = _begun(run, identity)
         parts, card = Split(**identity["split"]), identity["card"]
