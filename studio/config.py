@@ -23,6 +23,18 @@ from studio import StudioError
 
 ECHO = ModelSpec("Echo (no model)", "echo")
 BUILTIN = ModelSpec("SmolLM2-135M (built in)", "builtin")
+HEADER = """\
+# Settings of intermt-studio. The Settings screen writes this file and keeps what you write; restart after editing it.
+#
+# annotator = "ann"        who signs judgements; host and port: where the studio is served
+#
+# Each model is a [[model]]: its name in the list, a backend, and that backend's settings. The first is asked by default.
+#   backend = "llama"         path = "….gguf", mmproj = "….gguf" for images, n_ctx, n_threads, gpu_layers, cache_mb
+#   backend = "transformers"  model = a folder or owner/model, revision, device, n_ctx, cache_mb, max_pixels, gguf_file
+#   backend = "openai"        base_url, model, key_env = the variable that holds the key (never the key itself)
+#   backend = "builtin"       n_ctx, n_threads, cache_mb
+
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,7 @@ class Config:
     port: int = 7860
     annotator: str = "me"
     models: tuple[ModelSpec, ...] = field(default=())
+    retrieve: dict[str, Any] = field(default_factory=dict)  # [retrieve]: web = "openverse", web_url
 
     def model(self, name: str) -> ModelSpec:
         """The model of that display name. Raises StudioError that lists those there are."""
@@ -72,6 +85,8 @@ def load(home: Path, **flags: Any) -> Config:
     defaults = tuple(m for m in (*builtin, ECHO) if m.name not in names)
     known: dict[str, Any] = {k: found[k] for k in ("host", "port", "annotator") if k in found}
     known.setdefault("annotator", _user())
+    if isinstance(retrieve := found.get("retrieve"), dict):
+        known["retrieve"] = tomlkit.item(retrieve).unwrap()
     # models of the file come first; echo stays last, it is no model
     config = Config(home, models=(*models, *defaults), **known)
     return replace(config, **{k: v for k, v in flags.items() if v is not None})
@@ -92,7 +107,8 @@ def add_model(home: Path, spec: ModelSpec) -> None:
         raise StudioError("A model needs a name. Type the one you want to see in the list.")
     if any(m.name == spec.name for m in load(home).models):
         raise StudioError(f"A model is already called {spec.name!r}. Choose another name.")
-    document = _read(home / "studio.toml")
+    path = home / "studio.toml"
+    document = _read(path) if path.exists() else tomlkit.parse(HEADER)
     entry = tomlkit.table()
     entry.update(
         {"name": spec.name, "backend": spec.backend, **{k: v for k, v in spec.settings.items() if v is not None}}

@@ -20,8 +20,9 @@ import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
+from backends import BackendError
 from judge import rubric
-from studio import StudioError, pictures, views
+from studio import StudioError, pictures, retrieving, views
 from studio.actions import Studio
 from studio.config import Config
 from studio.guard import Guard, check_bind
@@ -79,6 +80,13 @@ def web_app(studio: Studio) -> FastAPI:
     @app.get("/view/{sha256}")
     def view(sha256: str) -> Response:
         return smaller(sha256, views.SCREEN)
+
+    @app.get("/found/{key}")
+    def found(key: str) -> Response:
+        try:
+            return Response(retrieving.of(studio).thumb(key), media_type="image/webp", headers=KEEP)
+        except (StudioError, BackendError) as error:
+            return PlainTextResponse(str(error), 404)
 
     @app.get("/with-history/{sha256}")
     def with_history(sha256: str) -> Response:

