@@ -1,4 +1,4 @@
-/* The Models screen, above the form for servers: the catalogue with its downloads, own files, every model in the list. */
+/* The Models screen, above the form for servers: every model in the list, own files, the catalogue with its downloads. */
 'use strict';
 (() => {
   const studio = window.studio;
@@ -113,7 +113,8 @@
       places.said.setAttribute('role', 'status');
       places.said.classList.add('hidden-text');
       places.own.append(own());
-      root.replaceChildren(h('h2', {}, 'Models to download'), places.machine, places.known, h('h2', {}, 'Add my own file or folder'), places.own, h('h2', {}, 'Models in the list'), places.list, places.said);
+      root.replaceChildren(h('h2', {}, 'Models in the list'), places.list, h('h2', {}, 'Add my own file or folder'), places.own,
+        h('h2', {}, 'Models to download'), places.machine, places.known, places.said);
     }
     const memory = now.memory_bytes ? `This machine has ${size(now.memory_bytes)} of memory. ` : '';
     const text = `${memory}${size(now.free_bytes)} of the disk are free. Files go to ${now.folder}; the list is ${now.file}, which you may edit.`;

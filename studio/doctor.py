@@ -18,7 +18,7 @@ from sqlite_utils.utils import sqlite3
 
 from backends import hf, keys
 from backends.base import ModelSpec
-from studio import StudioError, config
+from studio import StudioError, catalogue, config
 from studio.store import Store
 from studio.store.connection import SAFE_WAL
 
@@ -52,7 +52,8 @@ def inspect(home: Path) -> list[Finding]:
         models = settings.models
     servers = [_server(m) for m in models if m.backend == "openai"]
     local = [_local(m) for m in models if m.backend == "transformers"]
-    return [*found, _builtin(), _transformers(), *servers, *local, _machine()]
+    files = [_gguf(m) for m in models if m.backend == "llama"]
+    return [*found, _builtin(), _transformers(), *servers, *local, *files, _downloaded(home), _machine()]
 
 
 def _sqlite() -> Finding:
@@ -126,6 +127,29 @@ def _local(model: ModelSpec) -> Finding:
     return Finding(
         f"model {model.name}", "warn", f"{name!r} is not on this machine", "It is downloaded at its first reply."
     )
+
+
+def _gguf(model: ModelSpec) -> Finding:
+    """Whether the files of a model of llama.cpp are there."""
+    files = [Path(str(model.settings[k])).expanduser() for k in ("path", "mmproj") if model.settings.get(k)]
+    absent = [str(f) for f in files if not f.is_file()]
+    if absent or not files:
+        said = f"{', '.join(absent)} is not there" if absent else "it has no path"
+        return Finding(
+            f"model {model.name}", "warn", said, "Mend its entry in studio.toml, or download it in Settings."
+        )
+    size = sum(f.stat().st_size for f in files) / 1e6
+    return Finding(f"model {model.name}", "ok", f"{files[0]}, {size:,.0f} MB{', with images' * (len(files) > 1)}")
+
+
+def _downloaded(home: Path) -> Finding:
+    """The models of the catalogue whose files are here, whole or in part; asks the hub nothing."""
+    entries = catalogue.entries()
+    whole = [e for e in entries if catalogue.here(home, e)]
+    parts = [f"{e.name} in part" for e in entries if e not in whole and catalogue.kept_bytes(home, e)]
+    size = sum(catalogue.kept_bytes(home, e) for e in entries) / 1e6
+    said = ", ".join([*(e.name for e in whole), *parts]) or "none"
+    return Finding("catalogue", "ok", f"{len(whole)} of {len(entries)} models are downloaded, {size:,.0f} MB: {said}")
 
 
 def _server(model: ModelSpec) -> Finding:

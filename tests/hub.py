@@ -30,6 +30,8 @@ class Hub:
     token: str = "hf_let_me_in"
     cut: dict[str, list[int]] = field(default_factory=dict)  # file name -> after how many bytes each connection breaks
     wrong: set[str] = field(default_factory=set)  # file names that arrive with other bytes than announced
+    sizes: dict[str, int] = field(default_factory=dict)  # what the listing says instead, by file name
+    whole: bool = False  # ranges are not understood: every answer begins at the first byte
     broken: int | None = None  # a status that answers everything
     pause: threading.Event | None = None  # large files are sent only once it is set
     requests: list[str] = field(default_factory=list)  # "GET /path", in order
@@ -61,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         if revision not in ("main", COMMIT):
             return self._json(404, {"error": "Invalid rev id"}, **{"x-error-code": "RevisionNotFound"})
         if path.startswith("/api/models/"):
-            return self._json(200, _info(name, hub.models[name]) if kind != "tree" else _tree(hub.models[name]))
+            return self._json(200, _info(name, hub.models[name]) if kind != "tree" else _tree(hub, hub.models[name]))
         if name in hub.gated and self.headers.get("authorization") != f"Bearer {hub.token}":
             return self._json(401, {"error": f"Access to model {name} is restricted"}, **{"x-error-code": "GatedRepo"})
         return self._file(hub, hub.models[name] / "/".join(rest), send)
@@ -81,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         data = file.read_bytes()
         headers = {"etag": f'"{_digest(data)}"', "x-repo-commit": COMMIT, "accept-ranges": "bytes"}
         start = 0
-        if asked := self.headers.get("range"):
+        if asked := None if hub.whole else self.headers.get("range"):
             hub.ranges.append(f"{file.name} {asked}")
             start = int(asked.removeprefix("bytes=").split("-")[0])
             headers["content-range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
@@ -120,7 +122,7 @@ def _info(name: str, folder: Path) -> dict[str, Any]:
     return {"id": name, "modelId": name, "sha": COMMIT, "private": False, "gated": False, "siblings": files, "tags": []}
 
 
-def _tree(folder: Path) -> list[dict[str, Any]]:
+def _tree(hub: Hub, folder: Path) -> list[dict[str, Any]]:
     """What the hub lists: sizes and checksums."""
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -128,11 +130,11 @@ def _tree(folder: Path) -> list[dict[str, Any]]:
         entry = {
             "type": "file",
             "path": path.relative_to(folder).as_posix(),
-            "size": len(data),
+            "size": hub.sizes.get(path.name, len(data)),
             "oid": _digest(data)[:40],
         }
         if path.name.endswith(LARGE):
-            entry["lfs"] = {"oid": _digest(data), "size": len(data), "pointerSize": 130}
+            entry["lfs"] = {"oid": _digest(data), "size": entry["size"], "pointerSize": 130}
         found.append(entry)
     return found
 

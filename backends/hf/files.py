@@ -159,7 +159,7 @@ def explain(error: Exception, name: str, revision: str | None) -> BackendError:
     import httpx2
     from huggingface_hub import errors
 
-    cause = error.__cause__ or error
+    cause = error if isinstance(error, (errors.HfHubHTTPError, httpx2.HTTPError)) else error.__cause__ or error
     if isinstance(error, errors.GatedRepoError):
         return BackendError(
             f"{name} is gated: its owner wants terms accepted first. Accept them on its page, then set HF_TOKEN to your token."

@@ -54,6 +54,7 @@ def test_download_use_test_unload_remove(at: Hub, page: Page, served: Served) ->
     row.get_by_role("button", name="Download").press("Enter")
     expect(row.get_by_role("button", name="Cancel")).to_be_focused()  # the keyboard stays in its row
     expect(row).to_contain_text(re.compile(r"downloading [1-9]"), timeout=20_000)  # of two files half of one has come
+    row.scroll_into_view_if_needed()
     shoot(page, "models-downloading")
     at.pause.set()
     expect(row.locator(".model-state")).to_have_text("here", timeout=20_000)
@@ -121,7 +122,7 @@ def test_own_file_on_a_phone(files: Path, page: Page, served: Served) -> None:
     expect(page.locator('[data-listed="Mine"]')).to_contain_text("images and text")
     expect(path).to_have_value("")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.evaluate("document.querySelector('.models h2').scrollIntoView()")
+    page.evaluate("document.querySelector('.models-known').scrollIntoView()")
     shoot(page, "models-phone")
     path.scroll_into_view_if_needed()
     shoot(page, "models-phone-form")
