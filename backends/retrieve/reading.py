@@ -176,12 +176,12 @@ def _said(picture: Image.Image) -> dict[str, str]:
     for tag, name in EXIF_TEXT.items():
         found[name] = _text(exif.get(tag), wide=name.startswith("XP"))
     found["UserComment"] = _comment(exif.get(USER_COMMENT))
-    found |= {name: _text(picture.info.get(name)) for name in INFO_TEXT}
+    found |= {f"info {name}": _text(picture.info.get(name)) for name in INFO_TEXT}
     xmp = picture.info.get("xmp") or picture.info.get("XML:com.adobe.xmp") or b""
     plain = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)
     found |= {f"xmp {name}": clean(unescape(TAG.sub(" ", inner))) for name, inner in XMP_TEXT.findall(plain[:200_000])}
-    found["author"] = found.pop("Artist") or found.pop("Author", "") or found.pop("xmp creator", "")
-    found["licence"] = found.pop("Copyright") or found.pop("xmp rights", "")
+    found["author"] = found.pop("Artist") or found.pop("info Author") or found.pop("xmp creator", "")
+    found["licence"] = found.pop("Copyright") or found.pop("info Copyright") or found.pop("xmp rights", "")
     return {k: v for k, v in found.items() if v}
 
 

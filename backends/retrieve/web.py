@@ -131,9 +131,9 @@ def fetch(url: str, most: int, source: Provider) -> bytes:
                     raise BackendError(_refused(source, answer.status))
                 url = urljoin(url, answer.headers["location"])
         except TROUBLE as error:
-            said = getattr(error, "reason", None) or error
+            said = clean(str(getattr(error, "reason", None) or error))
             raise BackendError(
-                f"{source.name} cannot be reached ({str(said)[:80] or type(error).__name__}). Is the network there?"
+                f"{source.name} cannot be reached ({said[:80] or type(error).__name__}). Is the network there?"
             ) from error
     raise BackendError(
         f"{source.name} sent from one address to the next over {MAX_REDIRECTS} times. Try another picture."
