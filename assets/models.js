@@ -89,7 +89,7 @@
   /* ---- every model in the list */
   function can(m) {
     if (m.problem) return h('p.problem', {}, m.problem);
-    const memory = m.loaded.loaded ? `loaded, ${size(m.loaded.memory_mb * 2 ** 20)}${m.loaded.device ? ` on ${m.loaded.device}` : ''}` : 'not loaded';
+    const memory = m.loaded.loaded ? `loaded, ${m.loaded.memory_mb ? size(m.loaded.memory_mb * 2 ** 20) : 'under 1 MB'}${m.loaded.device ? ` on ${m.loaded.device}` : ''}` : 'not loaded';
     return h('div.model-facts', {}, h('span', {}, m.images ? 'images and text' : 'text only'), m.draws ? h('span', {}, 'draws') : null,
       m.together ? h('span', {}, 'several replies in one reading') : null, m.context ? h('span', {}, tokens(m.context)) : null,
       ['openai', 'echo'].includes(m.backend) ? null : h('span', { className: m.loaded.loaded ? 'model-loaded' : '' }, memory));
