@@ -173,7 +173,7 @@ class PictureIndex:
                f"vector = CASE WHEN text IS excluded.text THEN vector END, {new}")  # fmt: skip
         empty = {"name": "", "caption": "", "said": ""}
         with self._write() as db:
-            db.conn.executemany(sql, [[folder, *(row.get(n) or empty.get(n) for n in names[1:])] for row in rows])
+            db.conn.executemany(sql, [[folder, *(row.get(n, empty.get(n)) for n in names[1:])] for row in rows])
 
     def drop(self, folder: int, paths: Iterable[str]) -> None:
         """Forget files that are gone."""
