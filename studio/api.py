@@ -173,7 +173,15 @@ def _verify_decide(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 
 def _steer_better(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     margin = None if data.get("margin") in (None, "") else float(data["margin"])
-    steering.better(studio, str(data["node"]), str(data["dimension"]), how_to_ask(**data["how"]), int(data["most"]), margin, bool(data["blind"]))
+    steering.better(
+        studio,
+        str(data["node"]),
+        str(data["dimension"]),
+        how_to_ask(**data["how"]),
+        int(data["most"]),
+        margin,
+        bool(data["blind"]),
+    )
     return steering_view.state(studio, bool(data["blind"]))
 
 
@@ -234,7 +242,9 @@ CALLS: dict[str, Call] = {
     "steer_better": _steer_better,
     "steer_cancel": lambda studio, data: {"cancelled": steering.cancel(studio)},
     "panel": _panel,
-    "panel_start": lambda studio, data: panel.start(studio, _chosen(data), str(data["tree"]) if data.get("tree") else None),
+    "panel_start": lambda studio, data: panel.start(
+        studio, _chosen(data), str(data["tree"]) if data.get("tree") else None
+    ),
     "panel_agreement": lambda studio, data: panel.agreement(studio, _chosen(data)),
     "panel_versions": lambda studio, data: panel.versions(studio, str(data["a"]), str(data["b"])),
     "panel_score_versions": lambda studio, data: panel.score_versions(studio, str(data["a"]), str(data["b"])),
