@@ -354,7 +354,7 @@ def test_one_failure_among_many_is_passed_over(rated: tuple[Studio, list[str]]) 
     studio, _ = rated
     tree = studio.store.node(plant(studio, "q", "a", "b?", "b", "c?", "c")[0]).tree_id
     good = says(GOOD)[0]
-    with servers.scripted(good, servers.status(503, {"error": {"message": "busy"}}), good) as server:
+    with servers.scripted(good, servers.status(500, {"error": {"message": "broken"}}), good) as server:
         name = asking(studio, server.base_url)
         [task] = done(studio, "panel_start", chosen=[name], tree=tree)
     assert (task["state"], task["done"]) == ("done", 3)
