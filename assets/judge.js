@@ -23,7 +23,7 @@
   function readiness() {
     const { rows, trees, warnings } = now.data, of = (r, kind) => (r[`train_${kind}`] || 0) + (r[`validation_${kind}`] || 0) + (r[`test_${kind}`] || 0);
     if (!rows.length) return h('p', {}, 'Nothing is rated yet. Rate some replies on Explore or Annotate: fifty of a dimension are a beginning.');
-    return h('div', {}, h('p.warn', {}, `${trees.train} dialogues to train on, ${trees.validation} to choose the best moment, ${trees.test} kept apart for the test.`),
+    return h('div', {}, h('p.warn', {}, `${trees.train} dialogue${trees.train === 1 ? '' : 's'} to train on, ${trees.validation} to choose the best moment, ${trees.test} kept apart for the test.`),
       h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'What there is to learn from' }, h('table', {}, h('tr', {}, ...['Dimension', 'Level', 'Scores', 'Comparisons', 'Ties', 'Pairs from scores', ...window.studioLearning.HEAD].map(t => h('th', {}, t))),
         ...rows.map(r => h('tr', {}, h('td', {}, bars.name(r.dimension)), h('td', {}, r.level), ...['scores', 'pairs', 'ties', 'derived'].map(k => h('td.number', {}, String(of(r, k)))), ...window.studioLearning.more(now.learning, r))))),
       window.studioLearning.estimate(now.learning),
