@@ -195,10 +195,14 @@ class LiveJudge:
         """Score the replies that are growing, unless that was just done; returns whether there are any."""
         runs = [r for r in self.live.growing() if r.text and not r.over]
         gone = set(self.growing) - {r.node_id for r in runs}
-        for node in gone:  # it is whole now, whoever watches
-            tree = self.store.node(node).tree_id
-            with self._lock:
-                self._trees = [tree, *(t for t in self._trees if t != tree)]
+        saving = False
+        for node in gone:
+            found = self.store.node(node)
+            if found.status == "streaming":  # its last words are on their way to the disk
+                saving = True
+                continue
+            with self._lock:  # it is whole now, whoever watches
+                self._trees = [found.tree_id, *(t for t in self._trees if t != found.tree_id)]
             del self.growing[node]
         if time.monotonic() - self._scored_at >= EVERY_S:
             for run in runs:
@@ -207,7 +211,7 @@ class LiveJudge:
                 if reading := self._read(path, growing=True):
                     self.growing[run.node_id] = {d: [reading.expected[d], reading.spread[d]] for d in reading.expected}
             self._scored_at = time.monotonic()
-        return bool(self.live.growing())  # those without a word yet too
+        return saving or bool(self.live.growing())  # those without a word yet too
 
     def _score_tree(self, name: str, tree_id: str) -> None:
         new = [n for n in self.store.unjudged(tree_id, name) if n not in self._unreadable]
