@@ -17,7 +17,7 @@ from tests.test_annotating import family, item, judged, queue
 
 
 def reply(name: str, tree: str = "t") -> Candidate:
-    return Candidate(name, tree, f"q-{tree}", 2, "m", "", True, 0, None, None)
+    return Candidate(name, tree, f"q-{tree}", 2, "m", "", True, 0, None)
 
 
 def test_two_scores_and_their_spreads() -> None:

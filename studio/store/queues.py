@@ -60,7 +60,6 @@ class Candidate:
     scenario: str
     leaf: bool
     rated: int
-    unsure: float | None
     apart: float | None
 
 
@@ -78,17 +77,17 @@ class Queues(Connection):
     ) -> list[Candidate]:
         """Everything that can be judged, in order of age. ``level``: whose dimensions count as rated; empty filters: no filter.
 
-        ``unsure``: the newest judge's mean spread; ``apart``: how far it is from this annotator's own scores, at most.
+        ``apart``: how far the newest judge is from this annotator's own scores, at most.
         """
         codes = [code for code, d in rubric.dimensions().items() if d.level == level]
         sql = (
             ALIVE + "SELECT n.id, n.tree_id, n.parent_id, a.depth, coalesce(n.model, '') AS model, "
             "coalesce(json_extract(t.tags, '$[0]'), '') AS scenario, "
             "NOT EXISTS (SELECT 1 FROM nodes c WHERE c.parent_id = n.id AND c.pruned_at IS NULL) AS leaf, coalesce(r.rated, 0) AS rated, "
-            "j.unsure, j.apart FROM alive a JOIN nodes n ON n.id = a.id JOIN trees t ON t.id = n.tree_id "
+            "j.apart FROM alive a JOIN nodes n ON n.id = a.id JOIN trees t ON t.id = n.tree_id "
             "LEFT JOIN (SELECT node_id, count(*) AS rated FROM current_scores WHERE annotator = :who AND round = :round "
             "AND dimension IN (SELECT value FROM json_each(:codes)) GROUP BY node_id) r ON r.node_id = n.id "
-            "LEFT JOIN (SELECT s.node_id, avg(s.spread) AS unsure, max(abs(s.value - c.value)) AS apart FROM judge_scores s "
+            "LEFT JOIN (SELECT s.node_id, max(abs(s.value - c.value)) AS apart FROM judge_scores s "
             "LEFT JOIN current_scores c ON c.node_id = s.node_id AND c.dimension = s.dimension AND c.annotator = :who "
             "WHERE s.judge = (" + NEWEST + ") AND s.dimension IN (SELECT value FROM json_each(:codes)) "
             "GROUP BY s.node_id) j ON j.node_id = n.id "
