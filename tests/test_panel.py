@@ -18,11 +18,12 @@ from sklearn.metrics import accuracy_score  # noqa: E402
 
 from backends import ModelSpec  # noqa: E402
 from judge.scoring import Scorer  # noqa: E402
-from studio import StudioError, api, panel, panelwork, teaching  # noqa: E402
+from studio import StudioError, annotating, api, panel, panelwork, teaching  # noqa: E402
 from studio.actions import Studio  # noqa: E402
 from studio.tree import Part  # noqa: E402
 from tests import servers, teach, tiny  # noqa: E402
 from tests.conftest import ECHO, plant, wait  # noqa: E402
+from tests.test_annotating import queue  # noqa: E402
 
 LEARNED = {"L4": 60, "overall": 40}
 GOOD = '```json\n{"overall": 2, "L1": 3, "L2": 1, "L3": 2, "L4": 0, "G1": 3, "G5": -1}\n```'
@@ -398,9 +399,12 @@ def test_a_zero_shot_judge_never_decides_what_a_queue_asks(rated: tuple[Studio, 
     a, b = replies(studio, trees[0])
     studio.store.save_judge_scores("two", [(a, "L4", 1.0, 0.1), (b, "L4", 1.0, 0.9)])
     studio.store.add_judge("zero-shot-x-1", "x", {"kind": "zero-shot"}, "", {}, "")
-    studio.store.save_judge_scores("zero-shot-x-1", [(a, "L4", 1.0, 5.0)])
-    unsure = {c.id: c.unsure for c in studio.store.candidates("ann", 1, "local", [trees[0]])}
-    assert unsure == {a: 0.1, b: 0.9}
+    studio.store.save_judge_scores("zero-shot-x-1", [(a, "L4", 3.0, 5.0)])
+    studio.store.rate(a, "L4", 2, "ann")
+    apart = {c.id: c.apart for c in studio.store.candidates("ann", 1, "local", [trees[0]])}
+    assert apart == {a: 1.0, b: 0.0}  # as the trained judge has it
+    annotating.plan(studio, "rate", "unsure", 10, [trees[0]])
+    assert queue(studio) == [(b,), (a,)]
 
 
 # ---- export

@@ -31,7 +31,7 @@ class Judges(Connection):
         """
         rows = [
             r | {"config": json.loads(r["config"]), "metrics": json.loads(r["metrics"])}
-            for r in self.rows("SELECT * FROM judges ORDER BY created_at DESC, name")
+            for r in self.rows("SELECT * FROM judges ORDER BY created_at DESC, rowid DESC")
             if NAME.fullmatch(r["name"])
         ]
         return [r for r in rows if (isinstance(r["config"], dict) and r["config"].get("kind") == ZERO_SHOT) == (kind == ZERO_SHOT)]  # fmt: skip

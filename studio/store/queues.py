@@ -13,7 +13,7 @@ from studio.store.connection import Connection, new_id, now
 
 NEWEST = (  # of the judges that were trained
     "SELECT name FROM judges WHERE CASE WHEN json_valid(config) THEN json_extract(config, '$.kind') END IS NOT 'zero-shot' "
-    "ORDER BY created_at DESC LIMIT 1"
+    "ORDER BY created_at DESC, rowid DESC LIMIT 1"
 )
 _ALIVE = (
     "WITH RECURSIVE alive(id, tree_id, parent_id, role, depth) AS ("
