@@ -52,6 +52,38 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text backbone of random weights, a few hundred kB. Nothing writes into it."""
+    from tests import tiny
+
+    return tiny.llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that share a tiny model's work only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def no_jobs_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The processes that a test starts compute with one thread, and none outlives it."""
+    from studio import jobs
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    for process in list(jobs.STARTED.values()):
+        process.kill()
+        process.wait()
+    jobs.STARTED.clear()
+
+
 def wait(condition: Any, seconds: float = 10.0, what: str = "condition") -> Any:
     """What ``condition()`` returns once it is true; fails after a while."""
     deadline = time.monotonic() + seconds

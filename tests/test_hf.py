@@ -7,7 +7,6 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,13 @@ from backends import BackendError, Delta, Image, Message, ModelSpec, Options, Po
 from backends.hf import Transformers, create
 from tests import tiny_chat
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install -e '.[transformers]'")
 pytest.importorskip("transformers", reason="transformers is not installed; pip install -e '.[transformers]'")
 
 FAMILIES = ("llama", "qwen", "qwen3", "smolvlm", "gemma3", "llava")
 WORDS = "words " * 100  # 600 tokens
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that share a tiny model's work only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,12 @@ pytest.importorskip("torch", reason="torch is not installed: the judge's tests d
 from judge import files
 from studio import StudioError, api, jobs, judgescreen
 from studio.actions import Studio
-from tests import teach, tiny
+from tests import teach
 from tests.conftest import wait
 
+pytestmark = pytest.mark.usefixtures("no_jobs_left")
+
 LONG = 40.0  # epochs: some hundred steps, so that there is a middle to stop in
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True)
-def leave_nothing_running(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the processes that are started inherit it
-    yield
-    for process in list(jobs.STARTED.values()):
-        process.kill()
-        process.wait()
-    jobs.STARTED.clear()
 
 
 def train(studio: Studio, base: Path | str, name: str = "first", epochs: float = 2.0) -> str:

@@ -23,19 +23,10 @@ from judge.model import NINE, JudgeModel, LoraSettings  # noqa: E402
 from judge.rubric import JudgeError  # noqa: E402
 from judge.scoring import Scorer  # noqa: E402
 from studio.tree import Node, Part, Tree  # noqa: E402
-from tests import tiny  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 GOOD, BAD = ("soft", "clear", "warm", "kind", "calm"), ("cold", "torn", "blurred", "dull", "harsh")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def trees(n: int, learnable: bool = True, seed: int = 0) -> list[Example]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,13 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: the judge's tests did not run (make test installs it)")
 
-from studio import api, cli, jobs, learning
+from studio import api, cli, learning
 from studio.actions import Studio
 from studio.store import Store
-from tests import teach, tiny
+from tests import teach
 from tests.conftest import wait
 
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True)
-def leave_nothing_running(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the processes that are started inherit it
-    yield
-    for process in list(jobs.STARTED.values()):
-        process.kill()
-        process.wait()
-    jobs.STARTED.clear()
+pytestmark = pytest.mark.usefixtures("no_jobs_left")
 
 
 def screen(studio: Studio) -> dict[str, Any]:

@@ -22,20 +22,12 @@ from judge.scoring import Scorer  # noqa: E402
 from studio import StudioError, actions, api, cli, judgescreen, teaching, views  # noqa: E402
 from studio.actions import Studio  # noqa: E402
 from studio.tree import Part  # noqa: E402
-from tests import teach, tiny  # noqa: E402
+from tests import teach  # noqa: E402
 from tests.conftest import SLOW, how, plant, settle, wait  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LEARNED = {"L4": 60, "overall": 40}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

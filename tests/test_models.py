@@ -51,7 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def at(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def at(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_jobs_left: None) -> Iterator[Hub]:
     with hub(files) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -60,10 +60,6 @@ def at(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         yield running
         if running.pause:
             running.pause.set()
-        for process in list(jobs.STARTED.values()):
-            process.kill()
-            process.wait()
-        jobs.STARTED.clear()
 
 
 def fetch(home: Path, repository: str = ONE, *names: str) -> list[dict[str, Any]]:

@@ -21,22 +21,14 @@ from judge.scoring import Scorer  # noqa: E402
 from studio import StudioError, annotating, api, panel, panelwork, teaching  # noqa: E402
 from studio.actions import Studio  # noqa: E402
 from studio.tree import Part  # noqa: E402
-from tests import servers, teach, tiny  # noqa: E402
+from tests import servers, teach  # noqa: E402
 from tests.conftest import ECHO, plant, wait  # noqa: E402
 from tests.test_annotating import queue  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LEARNED = {"L4": 60, "overall": 40}
 GOOD = '```json\n{"overall": 2, "L1": 3, "L2": 1, "L3": 2, "L4": 0, "G1": 3, "G5": -1}\n```'
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def judge(

@@ -21,8 +21,10 @@ from studio import StudioError, api, steering, steering_view  # noqa: E402
 from studio.actions import Studio  # noqa: E402
 from studio.steering_run import Run, current  # noqa: E402
 from studio.tree import Part  # noqa: E402
-from tests import servers, teach, tiny  # noqa: E402
+from tests import servers, teach  # noqa: E402
 from tests.conftest import BROKEN, ECHO, how, plant, settle, wait  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXTS = [
     "yes",
@@ -32,16 +34,6 @@ TEXTS = [
     "A bird of the night, with large eyes",
 ]
 WISH = {"n": 4, "keep": 1, "dimension": "L4"}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

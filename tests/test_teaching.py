@@ -19,7 +19,6 @@ from studio.config import Config
 from studio.media import Media
 from studio.store import Store
 from studio.tree import Part
-from tests import tiny
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "judge.md"
 
@@ -39,12 +38,6 @@ def rated(own_home: Path) -> Path:
             store.compare("local", "overall", better, worse, "left", "ann")
     store.close()
     return own_home
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    (tmp_path / "llama").mkdir()
-    return tiny.llama(tmp_path / "llama")
 
 
 def test_train_and_score_from_the_command_line(rated: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,17 +29,11 @@ from judge.training import Settings, Trained, train  # noqa: E402
 from studio.tree import Node, Part, Tree  # noqa: E402
 from tests import tiny  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Labels = Literal["pairs", "scores", "random"]
 QUICK = Settings(level="local", epochs=4, learning_rate=3e-3, head_learning_rate=1e-2, max_tokens=256, max_path=200,
                  batch_tokens=512, copies=2, patience=0, lora=LoraSettings(rank=4, alpha=8))  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,19 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+@contextlib.contextmanager
+def transaction(db: Database) -> Iterator[None]:
+    """Everything or nothing of what the block writes."""
+    # IMMEDIATE waits for another process; a deferred BEGIN would fail at once on its first write
+    db.conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.conn.execute("COMMIT")
+    except BaseException:
+        db.conn.rollback()
+        raise
+
+
 class Connection:
     """``HOME/studio.db``: one writing connection behind a lock and one reading connection a thread."""
 
@@ -104,14 +117,8 @@ class Connection:
             if self._db.conn.in_transaction:
                 yield self._db
                 return
-            # IMMEDIATE waits for another process; a deferred BEGIN would fail at once on its first write
-            self._db.conn.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 yield self._db
-                self._db.conn.execute("COMMIT")
-            except BaseException:
-                self._db.conn.rollback()
-                raise
 
     def rows(self, sql: str, args: Any = ()) -> list[dict[str, Any]]:
         """Rows of a SELECT as dicts, read from this thread's own connection."""

@@ -19,7 +19,7 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
 from studio import StudioError
-from studio.store.connection import now
+from studio.store.connection import now, transaction
 
 VERSION = 1
 COLUMNS = (
@@ -109,13 +109,9 @@ class PictureIndex:
     @contextlib.contextmanager
     def _write(self) -> Iterator[Database]:
         with self._lock, self._plain():
-            self._db.conn.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
-                self._db.conn.execute("COMMIT")
-            except BaseException:
-                self._db.conn.rollback()
-                raise
+                with transaction(self._db):
+                    yield self._db
             finally:
                 self.changes += 1
 

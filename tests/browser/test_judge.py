@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,30 +13,13 @@ torch = pytest.importorskip(
     "torch", reason="torch is not installed: the judge's tests did not run (make test installs it)"
 )
 
-from studio import jobs  # noqa: E402
 from studio.tree import Part  # noqa: E402
-from tests import teach, tiny  # noqa: E402
+from tests import teach  # noqa: E402
 from tests.browser.test_explore import choose, finished, send  # noqa: E402
 from tests.conftest import SLOW, Served, plant, wait  # noqa: E402
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("one_thread", "no_jobs_left")]
 PICTURES = os.environ.get("STUDIO_PICTURES")  # a folder: keep screenshots for somebody's own eyes
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True)
-def few_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    torch.set_num_threads(1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    for process in list(jobs.STARTED.values()):
-        process.kill()
-        process.wait()
-    jobs.STARTED.clear()
 
 
 def shoot(page: Page, name: str) -> None:

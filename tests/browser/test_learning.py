@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,27 +13,12 @@ torch = pytest.importorskip(
     "torch", reason="torch is not installed: the judge's tests did not run (make test installs it)"
 )
 
-from studio import jobs, learning  # noqa: E402
-from tests import teach, tiny  # noqa: E402
+from studio import learning  # noqa: E402
+from tests import teach  # noqa: E402
 from tests.browser.test_judge import shoot, to  # noqa: E402
 from tests.conftest import Served  # noqa: E402
 
-pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True)
-def few_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    for process in list(jobs.STARTED.values()):
-        process.kill()
-        process.wait()
-    jobs.STARTED.clear()
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("no_jobs_left")]
 
 
 def curve(gain: float = 0.04) -> dict[str, object]:

@@ -32,16 +32,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def at(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def at(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_jobs_left: None) -> Iterator[Hub]:
     with hub({ENTRY.repository: files}) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield running
-        for process in list(jobs.STARTED.values()):
-            process.kill()
-            process.wait()
-        jobs.STARTED.clear()
 
 
 def test_download_use_test_unload_remove(at: Hub, page: Page, served: Served) -> None:

@@ -17,23 +17,13 @@ torch = pytest.importorskip(
 
 from backends import ModelSpec  # noqa: E402
 from studio.tree import Part  # noqa: E402
-from tests import servers, teach, tiny  # noqa: E402
+from tests import servers, teach  # noqa: E402
 from tests.conftest import ECHO, Served, plant  # noqa: E402
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("one_thread")]
 PICTURES = os.environ.get("STUDIO_PICTURES")  # a folder: keep screenshots for somebody's own eyes
 LEARNED = {"L4": 20, "overall": 60, "G1": 60}
 ANSWER = '{"overall": 2, "L1": 3, "L2": 1, "L3": 2, "L4": 0, "G1": 3, "G5": -1}'
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def judge(served: Served, base: Path, name: str, seed: int, train: list[str]) -> None:
