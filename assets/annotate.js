@@ -219,6 +219,7 @@
   on('part', name => {
     if (name !== 'annotate') return;
     root = studio.parts.annotate.querySelector('.annotate');
+    window.studioPicture.clicks(root, { blind: true });
     new IntersectionObserver(entries => { if (entries.some(e => e.isIntersecting)) load(); }).observe(root);
   });
   document.addEventListener('keydown', pressed);

@@ -20,7 +20,7 @@
   }
 
   const plain = {
-    '?': () => help(), '/': () => studio.search(), n: () => studio.fresh(), c: compose, f: () => window.studioRetrieve.open(), Escape: () => studio.stop(), Enter: next,
+    '?': () => help(), '/': () => studio.search(), n: () => studio.fresh(), c: compose, f: () => window.studioRetrieve.open(), p: () => window.studioGenerate.open(), Escape: () => studio.stop(), Enter: next,
     r: card => card && studio.act.retry(card), e: card => card && studio.act.edit(card), s: card => card && studio.act.star(card),
     b: () => window.studioJudge.find('best'), w: () => window.studioJudge.find('worst'), u: () => window.studioJudge.find('unsure'), x: () => window.studioJudge.find('apart'),
     Delete: card => card && studio.act.prune(card), Backspace: card => card?.role === 'assistant' && window.studioRating.back(card),

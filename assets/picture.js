@@ -2,24 +2,27 @@
    history. Holds the list of edits; the server makes every pixel that is kept. Nothing is changed: a result is a new picture. */
 'use strict';
 window.studioPicture = (() => {
-  const studio = window.studio, { TOOLS, paint } = window.studioPictureTools;
+  const studio = window.studio, { TOOLS } = window.studioPictureTools;
   const { h, call, on, toast } = studio;
   const FULL = 12e6;           // pixels up to which the file itself is shown, a smaller copy beyond
   const KEY = 'studio-picture-edits', KEPT = 1e6;   // characters that are kept over a reload
   const drafts = new Map(JSON.parse(sessionStorage.getItem(KEY) || '[]'));  // hash -> edits that were not applied yet
   let now = null;              // what the open window works on
+  const model = window.studioPictureModel({ state: () => now, settings: () => settings(), redraw: () => { where(); remember(); status(); },
+    leave: kept => { if (kept) drafts.set(kept.source, { edits: [], undone: [], strokes: kept.strokes }); close(); } });
 
   /* ---- the window */
-  async function open(sha256, { caption = '', chip = null, history = false } = {}) {
+  async function open(sha256, { caption = '', chip = null, history = false, tool = 'move', blind = false } = {}) {
     close();
     const back = document.activeElement;
-    now = { sha256, chip, back, tool: 'move', edits: [], undone: [], others: [], values: {}, how: [], ...drafts.get(sha256) };
+    now = { sha256, chip, back, blind, tool: 'move', edits: [], undone: [], others: [], values: {}, how: [], ...(blind ? {} : drafts.get(sha256)) };
+    now.mask = window.studioPictureMask(structuredClone(now.strokes || []));
     for (const [name, tool] of Object.entries(TOOLS)) now.values[name] ||= Object.fromEntries(tool.fields.map(f => [f.key, f.value]));
     now.dialog = build(caption);
     document.body.append(now.dialog);
     now.dialog.showModal();
-    now.view = window.studioPictureView(now.canvas, { changed, take: add, leave: close, paint: (pen, shape, size) => paint(pen, now.tool, shape, now.values[now.tool], size) });
-    choose('move');
+    now.view = window.studioPictureView(now.canvas, { changed, take: add, leave: close, paint: model.draft, over: model.over });
+    choose(tool);
     now.canvas.focus();
     if (history) now.dialog.querySelector('.picture-history').open = true;
     await show();
@@ -38,8 +41,9 @@ window.studioPicture = (() => {
 
   /* Neither closing the window nor a reload loses what was not applied. */
   function remember() {
-    const { sha256, edits, undone } = now;
-    if (edits.length || undone.length) drafts.set(sha256, { edits, undone }); else drafts.delete(sha256);
+    const { sha256, edits, undone, blind, mask: { strokes } } = now;
+    if (blind) return;
+    if (edits.length || undone.length || strokes.length) drafts.set(sha256, { edits, undone, strokes }); else drafts.delete(sha256);
     const json = JSON.stringify([...drafts]);
     if (json.length < KEPT) sessionStorage.setItem(KEY, json);
   }
@@ -58,29 +62,30 @@ window.studioPicture = (() => {
     const dialog = h('dialog', { id: 'picture', ariaLabel: 'Picture', onkeydown: keys, oncancel: event => { event.preventDefault(); close(); } },
       h('div.picture-head', {}, h('h2', {}, 'Picture'), now.status, button('−', 'Zoom out (−)', () => now.view.zoom(0.8), { ariaLabel: 'Zoom out' }), button('+', 'Zoom in (+)', () => now.view.zoom(1.25), { ariaLabel: 'Zoom in' }),
         button('Fit', 'Fit into the window (0)', () => now.view.fit()), button('100 %', 'One pixel of the picture is one of the page (1)', () => now.view.actual()), button('×', 'Close (Esc); edits are kept until you come back', close, { ariaLabel: 'Close' })),
-      h('div.picture-tools-row', { role: 'toolbar', ariaLabel: 'Tools' }, ...Object.entries(TOOLS).map(([name, t]) => button(t.label, t.hint, () => choose(name), { 'data-tool': name }))),
-      h('div.picture-main', {}, h('div.picture-stage', {}, now.canvas), h('div.picture-side', {}, now.panel, now.list,
+      !now.blind && h('div.picture-tools-row', { role: 'toolbar', ariaLabel: 'Tools' }, ...Object.entries(TOOLS).map(([name, t]) => button(t.label, t.hint, () => choose(name), { 'data-tool': name }))),
+      h('div.picture-main', {}, h('div.picture-stage', {}, now.canvas), h('div.picture-side', {}, now.panel, ...(now.blind ? [h('p.soft', {}, 'What tells who made it is hidden until you have voted.')] : [now.list,
         h('div.picture-row', {}, now.undo, now.redo, button('Repeat', 'Add the edits that were last applied, on any picture', repeat)),
-        h('label', {}, h('span', {}, 'Caption'), now.caption), now.apply,
+        h('label', {}, h('span', {}, 'Caption'), now.caption), now.apply]),
         h('details.picture-history', { ontoggle: event => event.target.open && lineage() }, h('summary', {}, 'Where it comes from'), h('div.picture-lineage')),
-        h('div.picture-row', {}, h('a.picture-save', { href: `/with-history/${now.sha256}`, download: '' }, 'Save a copy with its history'), h('a', { href: `/media/${now.sha256}`, target: '_blank', rel: 'noopener' }, 'Open in full size')))));
+        h('div.picture-row', {}, !now.blind && h('a.picture-save', { href: `/with-history/${now.sha256}`, download: '' }, 'Save a copy with its history'), h('a', { href: `/media/${now.sha256}`, target: '_blank', rel: 'noopener' }, 'Open in full size')))));
     return dialog;
   }
 
   /* ---- tools and their settings */
   function choose(name) {
-    if (pending().length) add();  // a shape that stands is kept when another tool is taken
+    if (pending().length || model.standing()) add();  // a shape that stands is kept when another tool is taken
     now.tool = name;
     now.dialog.querySelectorAll('[data-tool]').forEach(b => b.setAttribute('aria-pressed', b.dataset.tool === name));
-    now.view.tool(TOOLS[name].shape || null);
+    now.view.tool(model.shape());
     settings();
+    if (now.dialog.dataset.shown) status();
   }
 
   function settings() {
     const tool = TOOLS[now.tool];
     now.where = h('div.picture-where');
     now.panel.replaceChildren(...[h('p.soft', {}, tool.hint), tool.now && h('div.picture-row', {}, ...tool.now.map(([label, edits]) => button(label, label, () => take(edits())))),
-      tool.others && others(), ...tool.fields.map(field), now.where, now.tool !== 'move' && button('Add this edit', 'Enter', add, { className: 'picture-add' })].filter(Boolean));
+      tool.others && others(), ...tool.fields.map(field), now.where, model.on() ? model.panel() : now.tool !== 'move' && button('Add this edit', 'Enter', add, { className: 'picture-add' })].filter(Boolean));
     where();
   }
 
@@ -92,8 +97,9 @@ window.studioPicture = (() => {
     input.addEventListener('input', () => {
       values[f.key] = f.type === 'checkbox' ? input.checked : number ? (input.value === '' ? '' : Number(input.value)) : input.value;
       if (output) output.textContent = input.value;
+      if (model.on() && f.key === 'shape') now.view.tool(model.shape());
       now.view.soon();
-      later();
+      if (!model.on()) later();
     });
     return h(`label.${f.type}`, {}, h('span', {}, f.label, output), input);
   }
@@ -131,6 +137,7 @@ window.studioPicture = (() => {
 
   /* Put the edit that is being made on the list; its settings start anew where they would act twice. */
   function add() {
+    if (model.on()) return model.stroke();
     const edits = pending();
     if (!edits.length) return toast(TOOLS[now.tool].hint);
     if (!TOOLS[now.tool].shape) { now.values[now.tool] = Object.fromEntries(TOOLS[now.tool].fields.map(f => [f.key, f.value])); now.others = []; }
@@ -141,10 +148,12 @@ window.studioPicture = (() => {
 
   function undo() {
     if (now.view.shape) return now.view.set(null);
+    if (model.back()) return;
     if (now.edits.length) { now.undone.push(now.edits.pop()); show(); }
   }
 
   function redo() {
+    if (model.again()) return;
     if (now.undone.length) { now.edits.push(now.undone.pop()); show(); }
   }
 
@@ -156,15 +165,17 @@ window.studioPicture = (() => {
 
   function changed(what, final) {
     if (!now?.view) return;
-    if (what === 'shape') { where(); if (final) later(); }
+    if (what === 'drawn' && model.standing()) return model.stroke();
+    if (what === 'shape') { where(); if (final && !model.on()) later(); }
     status();
   }
 
   function status() {
     const { scale, width, height } = now.view.view;
     now.status.textContent = `${width} × ${height} pixels, at ${scale < 0.1 ? (100 * scale).toFixed(1) : Math.round(100 * scale)} %`;
-    now.undo.disabled = !now.edits.length && !now.view.shape;
-    now.redo.disabled = !now.undone.length;
+    const { strokes, redoes } = model.on() ? now.mask : { strokes: [] };
+    now.undo.disabled = !now.edits.length && !now.view.shape && !strokes.length;
+    now.redo.disabled = !now.undone.length && !redoes;
     now.apply.textContent = now.edits.length || pending().length ? 'Apply and put into the message' : 'Put into the message';
   }
 
@@ -194,6 +205,7 @@ window.studioPicture = (() => {
     image.src = answer.url || `/${answer.width * answer.height > FULL ? 'view' : 'media'}/${here.sha256}`;
     await image.decode();
     if (here !== now || here.again) return;  // closed, or something else is wanted by now
+    model.fit(answer.width, answer.height);
     here.view.show(image, answer.width, answer.height);
     here.list.replaceChildren(...answer.how.slice(0, kept).map(line => h('li', {}, line)));
     here.dialog.dataset.shown = String(edits.length);
@@ -221,17 +233,18 @@ window.studioPicture = (() => {
   }
 
   async function lineage() {
-    const here = now, data = await call('picture_lineage', { sha256: now.sha256 });
+    const here = now, { sha256, blind } = now, data = await call('picture_lineage', { sha256, blind });
     if (here !== now) return;
     now.dialog.querySelector('.picture-lineage').replaceChildren(window.studioLineage(data, {
-      open: sha256 => open(sha256, { history: true }), go: node => { close(); studio.open({ node }); } }));
+      open: other => open(other, { history: true, blind }), go: node => { close(); studio.open({ node }); } }));
   }
 
   function keys(event) {
     const key = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey, writing = event.target.matches('textarea, input[type=text]');
     event.stopPropagation();  // the page behind has other meanings for these
     if (key === 'escape') { event.preventDefault(); return close(); }
-    if (!command || writing) return;
+    if (now.blind) return;
+    if (model.key(event) || !command || writing) return;
     if (key === 'enter') { event.preventDefault(); return apply(); }
     const does = key === 'z' ? (event.shiftKey ? redo : undo) : key === 'y' ? redo : null;
     if (does) { event.preventDefault(); does(); }
@@ -251,14 +264,19 @@ window.studioPicture = (() => {
     }
   }
 
+  /* A click or Enter on a picture below ``root`` opens it here; with Ctrl or Shift the browser does as ever. */
+  function clicks(root, more = {}) {
+    root.addEventListener('click', event => {
+      const link = event.target.closest?.('.picture > a'), sha256 = link && hashOf(link);
+      if (!sha256 || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      open(sha256, { caption: captionOf(link), ...more });
+    });
+  }
+
   on('start', () => {
     const root = studio.parts.transcript;
-    root.addEventListener('click', event => {
-      const link = event.target.closest?.('.picture > a[data-picture]');
-      if (!link || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      open(link.dataset.picture, { caption: captionOf(link) });
-    });
+    clicks(root);
     new MutationObserver(() => prepare(root)).observe(root, { childList: true, subtree: true });
     prepare(root);
     window.studioFeedback.onKey('i', card => {
@@ -267,5 +285,5 @@ window.studioPicture = (() => {
     });
   });
 
-  return { open, get state() { return now; } };
+  return { open, clicks, get state() { return now; } };
 })();

@@ -41,7 +41,7 @@ window.studioLineage = (() => {
     const p = box.picture, g = s('g', { class: p ? (p.depth === 0 ? 'at here' : 'at') : 'at claim', transform: `translate(${box.x},${box.y})` });
     g.append(s('title', {}, p ? `${name(p)}: ${made(p)}` : `The file says: ${box.claim.words || box.claim.origin || 'a step'}`), s('rect', { width: WIDE, height: HIGH, rx: 6 }));
     if (p) g.append(s('image', { href: `/thumb/${p.sha256}`, x: 3, y: 3, width: WIDE - 6, height: HIGH - 6, preserveAspectRatio: 'xMidYMid meet' }));
-    g.append(s('text', { x: 0, y: HIGH + 14 }, short(p ? (p.tool || p.origin) : box.claim.tool || box.claim.origin || 'a step', 17)));
+    g.append(s('text', { x: 0, y: HIGH + 14 }, short(p ? (p.tool || p.origin || 'hidden') : box.claim.tool || box.claim.origin || 'a step', 17)));
     if (p) {
       p.uses.slice(0, 8).forEach((u, i) => g.append(u.role === 'user' ? s('circle', { cx: 6 + i * 15, cy: HIGH + 27, r: 5, class: 'ask' }) : s('rect', { x: 1 + i * 15, y: HIGH + 22, width: 10, height: 10, class: 'answer' })));
       g.addEventListener('click', () => open(p.sha256));
@@ -63,7 +63,7 @@ window.studioLineage = (() => {
 
   function line(p, { open, go }) {
     const params = Object.keys(p.params).length ? h('details', {}, h('summary', {}, 'Parameters'), h('pre', {}, JSON.stringify(p.params, null, 1))) : null;
-    return h('li', {}, h('b', {}, name(p)), ` ${p.size}, ${new Date(p.made_at).toLocaleString()}: `, made(p), p.source_url && ` from ${p.source_url}`,
+    return h('li', {}, h('b', {}, name(p)), ` ${p.size}${p.made_at ? `, ${new Date(p.made_at).toLocaleString()}` : ''}: `, made(p), p.source_url && ` from ${p.source_url}`,
       p.depth !== 0 && h('button.tool', { type: 'button', ariaLabel: `Open: ${name(p)}, ${made(p)}`, onclick: () => open(p.sha256) }, 'Open'),
       p.claimed.length ? h('div.soft', {}, 'The file said of itself, unchecked: ', p.claimed.map(c => c.words || c.origin || 'a step').join(' → ')) : null,
       ...p.uses.map(u => h('div', {}, u.role === 'user' ? 'Shown in a question of ' : `Shown in a reply of ${u.model || 'unknown'} in `,

@@ -39,6 +39,9 @@ window.studioPictureTools = (() => {
     grid: { label: 'Side by side', hint: 'Choose pictures of this dialogue or of the message to stand beside or below it.', others: true,
       fields: [{ key: 'columns', label: 'Columns', type: 'number', min: 1, max: 16, value: 4 }, { key: 'gap', label: 'Gap, pixels', type: 'number', min: 0, max: 500, value: 8 }, { ...COLOUR, key: 'background', label: 'Background', value: '#ffffff' }],
       edits: ({ values, others }) => (others.length ? [{ tool: 'grid', params: { others, ...values } }] : []) },
+    mask: { label: 'Edit with a model', shape: 'brush', hint: 'Paint what the model may change; paint nothing to let it change all of it.', edits: () => [],
+      fields: [{ key: 'shape', label: 'Paint with', type: 'select', options: ['brush', 'box'], value: 'brush' }, { key: 'size', label: 'Brush, pixels ([ and ])', type: 'number', min: 1, max: 4000, value: 0 },
+        { key: 'out', label: 'Erase', type: 'checkbox', value: false }] },
   };
 
   /* ---- a shape on the canvas: the pen counts pixels of the picture, ``pixel`` is one CSS pixel of these */

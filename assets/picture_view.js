@@ -1,7 +1,7 @@
 /* A picture on a canvas: zoom, pan, and one shape drawn on it with pointer or keyboard. All places are pixels of the picture
    itself, whatever the zoom and the density of the screen. Knows no tools and no server: picture.js does. */
 'use strict';
-window.studioPictureView = (canvas, { changed, paint, take, leave }) => {
+window.studioPictureView = (canvas, { changed, paint, over, take, leave }) => {
   const REACH = 11;            // CSS pixels around a corner, an edge or an end that count as on it
   const pen = canvas.getContext('2d'), pointers = new Map();
   const view = { scale: 1, x: 0, y: 0 };   // CSS pixels a picture pixel; where its corner is on the canvas
@@ -25,6 +25,7 @@ window.studioPictureView = (canvas, { changed, paint, take, leave }) => {
     squares();
     pen.imageSmoothingEnabled = k < 2 || picture.naturalWidth < width;  // near enough, pixels are squares
     pen.drawImage(picture, 0, 0, width, height);
+    over?.(pen, width, height);
     if (shape) { pen.save(); paint(pen, shape, { width, height, pixel: 1 / view.scale }); pen.restore(); handles(); }
   }
 
@@ -119,6 +120,7 @@ window.studioPictureView = (canvas, { changed, paint, take, leave }) => {
     const x = whole(width / 4), y = whole(height / 4), w = Math.max(1, whole(width / 2)), h = Math.max(1, whole(height / 2));
     if (kind === 'box') return { x, y, w, h };
     if (kind === 'point') return { x, y };
+    if (kind === 'brush') return { points: [[x + whole(w / 2), y + whole(h / 2)]] };
     return { points: [[x, y], [x + w, y + h]] };
   }
 
@@ -142,6 +144,7 @@ window.studioPictureView = (canvas, { changed, paint, take, leave }) => {
     if (!kind || space || event.button === 1) drag = { pan: at(event) };
     else if (kind === 'point') { drag = { part: 'all', from: { x: inside(spot)[0], y: inside(spot)[1] }, start: spot }; set(drag.from, false); }
     else drag = { start: spot, before: shape, ...(grasp(spot) || { fresh: true }) };
+    if (drag?.fresh && kind === 'brush') { drag.points = [inside(spot)]; set({ points: drag.points }, false); }  // a click is a dot
   });
 
   canvas.addEventListener('pointermove', event => {
@@ -158,7 +161,7 @@ window.studioPictureView = (canvas, { changed, paint, take, leave }) => {
     const [dx, dy] = [whole(spot[0] - drag.start[0]), whole(spot[1] - drag.start[1])];
     if (drag.fresh && kind === 'box') return set(box(...drag.start, ...spot), false);
     if (drag.fresh && kind === 'line') return set({ points: [inside(drag.start), inside(spot)] }, false);
-    if (drag.fresh) {
+    if (drag.fresh) {  // freehand or a brush
       const points = drag.points ||= [inside(drag.start)], next = inside(spot), last = points[points.length - 1];
       if ((next[0] !== last[0] || next[1] !== last[1]) && points.length < 5000) points.push(next);
       return points.length > 1 && set({ points }, false);
@@ -181,6 +184,7 @@ window.studioPictureView = (canvas, { changed, paint, take, leave }) => {
     const empty = shape && kind === 'box' && (shape.w < 1 || shape.h < 1), done = drag;
     drag = null;
     if (!done.pan) set(empty ? null : shape);
+    if (done.points && shape) changed('drawn');
   };
   canvas.addEventListener('pointerup', up);
   canvas.addEventListener('pointercancel', up);
@@ -193,7 +197,7 @@ window.studioPictureView = (canvas, { changed, paint, take, leave }) => {
     const n = event.shiftKey ? 10 : 1;
     if (!(event.ctrlKey || event.metaKey)) return set(moved(shape, dx * n, dy * n));
     if (kind === 'box') { const to = sized(shape, 'es', dx * n, dy * n); if (to.w && to.h && shape.x + shape.w + dx * n > shape.x && shape.y + shape.h + dy * n > shape.y) set(to); return; }
-    if (shape.points) { const points = shape.points.slice(), [x, y] = points.pop(); set({ points: [...points, inside([x + dx * n, y + dy * n])] }); }
+    if (shape.points?.length > 1) { const points = shape.points.slice(), [x, y] = points.pop(); set({ points: [...points, inside([x + dx * n, y + dy * n])] }); }
   }
 
   canvas.addEventListener('keydown', event => {

@@ -278,7 +278,7 @@ CALLS: dict[str, Call] = {
     "models_unload": lambda studio, data: models.unload(studio, str(data["name"])),
     "picture_add": lambda studio, data: pictures.add(studio, str(data["name"]), str(data["data"])),
     "picture_apply": _picture_apply,
-    "picture_lineage": lambda studio, data: pictures.lineage(studio, str(data["sha256"])),
+    "picture_lineage": lambda studio, data: pictures.lineage(studio, str(data["sha256"]), bool(data.get("blind"))),
     "picture_preview": lambda studio, data: pictures.preview(studio, str(data["sha256"]), data["edits"]),
     "retrieve": lambda studio, data: retrieving.state(studio),
     "retrieve_folder": _retrieve_folder,

@@ -45,7 +45,7 @@ from studio.tree import Part
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
-    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "models", "picture", "retrieve")
+    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "models", "picture", "retrieve", "generate")
 )  # fmt: skip
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
@@ -84,6 +84,7 @@ def build(studio: Studio) -> gr.Blocks:
                 exchanging = data(views.counted(studio))
             with gr.Tab("Settings", id="settings"):
                 place("models", "models", "Models on this machine")
+                place("image-models", "models", "Models that draw")
                 setting = settings(
                     models.rows(studio),
                     models.removable(studio),

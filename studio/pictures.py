@@ -109,11 +109,12 @@ def attached(studio: Studio, pictures: str) -> list[Part]:
 # ---- where a picture came from
 
 
-def lineage(studio: Studio, sha256: str) -> dict[str, Any]:
+def lineage(studio: Studio, sha256: str, blind: bool = False) -> dict[str, Any]:
     """The pictures that a picture was made of and those made of it, with tools, parameters and the messages that use them.
 
     ``pictures``: ``sha256, depth`` (0: this one, negative: its sources), ``from`` (hashes), ``origin, how`` (a line a step),
     ``params, prompt, size, source_url, licence, made_at, uses`` (messages), ``claimed`` (what the file said of itself).
+    ``blind``: before a vote; see ``_unnamed``.
     """
     depths = {sha256: 0}
     rows = {sha256: _row(studio, sha256)}
@@ -123,7 +124,8 @@ def lineage(studio: Studio, sha256: str) -> dict[str, Any]:
     for use in studio.store.image_uses(rows):
         uses.setdefault(use["sha256"], []).append(use)
     found = [_told(row) | {"depth": depths[h], "uses": uses.get(h, [])} for h, row in rows.items()]
-    return {"sha256": sha256, "pictures": sorted(found, key=lambda p: (p["depth"], p["made_at"]))}
+    ordered = sorted(found, key=lambda p: (p["depth"], p["made_at"]))
+    return {"sha256": sha256, "pictures": [_unnamed(p) for p in ordered] if blind else ordered}
 
 
 def copy_with_history(studio: Studio, sha256: str) -> bytes:
@@ -168,6 +170,14 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
         "size": f"{row['width']} x {row['height']}", "source_url": row["source_url"], "licence": row["licence"],
         "made_at": row["created_at"], "claimed": params.get("history", []),
     }  # fmt: skip
+
+
+def _unnamed(told: dict[str, Any]) -> dict[str, Any]:
+    """A picture of a lineage as it may be seen before a vote: what a hand edited, and no model, prompt, place, time or message."""
+    hand = {k: told[k] for k in ("origin", "tool", "how", "params")} if "edits" in told["params"] else {}
+    hidden = {"origin": "", "tool": None, "how": ["hidden until you have voted"], "params": {}}
+    silent = {"prompt": None, "source_url": None, "licence": None, "made_at": "", "claimed": [], "uses": []}
+    return {k: told[k] for k in ("sha256", "from", "size", "depth")} | hidden | hand | silent
 
 
 # ---- inside
