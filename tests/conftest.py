@@ -130,17 +130,25 @@ class Served:
     port: int
 
 
+@pytest.fixture(scope="session")
+def port() -> int:
+    """A free loopback port for one server after the other: so the browser need not fetch and compile Gradio's scripts anew."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
 @pytest.fixture
-def served(studio: Studio) -> Iterator[Served]:
-    """The whole thing on a free loopback port: guard, Gradio, media."""
+def served(studio: Studio, port: int) -> Iterator[Served]:
+    """The whole thing on a loopback port: guard, Gradio, media."""
     import uvicorn
 
     from studio.guard import Guard
     from studio.server import UPLOAD_CAP, web_app
 
     sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    port = sock.getsockname()[1]
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
     guarded = Guard(web_app(studio), port=port, secret="let-me-in", max_upload_bytes=UPLOAD_CAP)
     server = uvicorn.Server(uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=1, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
@@ -170,18 +178,29 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-@pytest.fixture
-def page(browser: Any, served: Served) -> Iterator[Any]:
-    """The studio's page, let in and ready; every console error and uncaught exception fails the test."""
+@pytest.fixture(scope="session")
+def profile(browser: Any) -> Iterator[Any]:
+    """What the browser keeps from page to page: its cache. Cookies and storage are cleared before each test."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    opened = context.new_page()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(profile: Any, served: Served) -> Iterator[Any]:
+    """The studio's page, let in and ready; every console error and uncaught exception fails the test."""
+    opened = profile.new_page()
+    origin = {"origin": f"http://127.0.0.1:{served.port}", "storageTypes": "all"}
+    profile.clear_cookies()
+    profile.new_cdp_session(opened).send("Storage.clearDataForOrigin", origin)
     troubles = watch(opened)
     opened.goto(served.url)
     opened.wait_for_selector(".sidebar .tree-list", timeout=30_000)
     opened.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
     yield opened
-    context.close()
+    for left in profile.pages:
+        left.close()
     assert not troubles, troubles
 
 
