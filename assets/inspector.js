@@ -22,7 +22,8 @@
     if (!id) { shown = null; return root.replaceChildren(h('p.soft.empty', {}, 'Choose a message to see what was sent and how it was judged.')); }
     const data = await call('inspect', { node: id });
     if (state.focus !== id) return;
-    const opened = shown === id ? [...root.querySelectorAll('details[open] > summary')].map(s => s.textContent) : [];  // what is read stays open
+    const folds = () => [...root.querySelectorAll('details > summary')].map(s => [s.textContent.replace(/ \(\d.*/, ''), s.parentElement]);
+    const before = new Map(folds().map(([title, fold]) => [title, fold.open]));  // what is read stays open, from message to message
     shown = id;
     root.replaceChildren(...[
       h('table.facts', {}, ...data.facts.map(([name, value]) => h('tr', {}, h('th', {}, name), h('td', {}, String(value))))),
@@ -30,15 +31,22 @@
       fold(`Tools it asked for (${data.tools.length}), not run`, data.tools.length && h('div.sent', {}, ...data.tools.map(t => h('pre', {}, t)))),
       fold(`Pictures (${data.images.length})`, data.images.length && h('div', {}, ...data.images.map(picture))),
       fold('Judgements and their history', data.history.length && history(data.history), true)].filter(Boolean));
-    root.querySelectorAll('details > summary').forEach(s => { if (opened.includes(s.textContent)) s.parentElement.open = true; });
+    for (const [title, fold] of folds()) fold.open = before.get(title) ?? fold.open;
   }
 
   const fold = (title, content, open = false) => content ? h('details', { open }, h('summary', {}, title), content) : null;
 
+  const RULES = { grammar: 'The grammar', json_schema: 'The JSON schema' };
   const sent = ({ backend, model, options, messages, request }) => h('div.sent', {},
-    h('p.soft', {}, `${model} through ${backend} · ` + Object.entries(options).filter(([, v]) => v !== null).map(([k, v]) => `${k} ${v}`).join(' · ')),
-    ...messages.map(m => h('div.sent-message', {}, h('b', {}, m.role), h('pre', {}, m.content.join('\n')))),
+    h('p.soft', {}, `${model} through ${backend} · ` + Object.entries(options).filter(([k, v]) => v !== null && !RULES[k]).map(([k, v]) => `${k} ${typeof v === 'object' ? JSON.stringify(v) : v}`).join(' · ')),
+    ...Object.entries(RULES).map(([k, label]) => fold(label, options[k] && h('pre', {}, typeof options[k] === 'string' ? options[k] : JSON.stringify(options[k], null, 1)))),
+    ...messages.map(m => h('div.sent-message', {}, h('b', {}, m.role), ...contents(m))),
     request && fold('The request beside its messages', h('pre', {}, JSON.stringify(request, null, 1))));
+
+  /* Text as it was sent; a picture as its caption, and whether the model saw pixels or read that caption. */
+  const GIVEN = { pixels: 'sent as pixels', caption: 'sent as its caption', later: 'came later: this was read as text' };
+  const contents = ({ content, given }) => content.map((text, i) => given[i] === null ? h('pre', {}, text)
+    : h('div.sent-picture', {}, h('pre', {}, text), GIVEN[given[i]] && h('span.soft', {}, GIVEN[given[i]])));
 
   const picture = row => h('div.lineage', {}, h('img', { src: `/thumb/${row.sha256}`, alt: '', loading: 'lazy' }),
     h('span', {}, `${row.width} × ${row.height}, ${Math.ceil(row.bytes / 1024)} KB, ${row.origin}`, h('br'), h('code', {}, row.sha256.slice(0, 16)), h('br'),

@@ -42,7 +42,7 @@
 
   function facts(m) {
     const fit = m.fit ? h(`span.fit.${m.fit.replaceAll(' ', '-')}`, {}, FIT[m.fit]) : null;
-    return h('div.model-facts', {}, h('span', {}, m.images ? 'images and text' : 'text only'),
+    return h('div.model-facts', {}, m.images === null ? null : h('span', {}, m.images ? 'images and text' : 'text only'),
       h('span', {}, m.size_bytes ? size(m.size_bytes) : 'size: told by the hub when it is downloaded'),
       m.needed_bytes ? h('span', {}, `needs about ${size(m.needed_bytes)} of memory`) : null, fit,
       m.context ? h('span', {}, `up to ${tokens(m.context)}`) : null, h('span', {}, m.licence || 'licence: see its page'));
@@ -67,7 +67,7 @@
     if (m.state === 'downloading') return [button('Cancel', 'models_cancel', 'What has arrived is kept')];
     if (m.state === 'here') return [m.used_by.length ? null : button('Use', 'models_use', 'Puts it into the list of models', { changes: true }), removing];
     if (m.state === 'part') return [button('Resume', 'models_download', 'Goes on where it ended'), removing];
-    return [button('Download', 'models_download', m.repository)];
+    return [button(m.error ? 'Try again' : 'Download', 'models_download', m.repository), m.own ? button('Forget', 'models_remove', 'Takes it off this list') : null];
   }
 
   const known = m => h('article.model-row', { 'data-model': m.name }, h('div.model-head', {}, h('b', {}, m.name), h(`span.model-state.${m.state}`, {}, word(m)),
@@ -79,9 +79,13 @@
     const value = id => form.querySelector(`#models-${id}`).value;
     const add = async event => {
       event.preventDefault();
-      if (await act('models_add', { called: value('called'), path: value('path'), mmproj: value('mmproj') }, { changes: true })) form.reset();  // else what was typed stays, to be mended
+      const before = new Set(now.catalogue.filter(m => m.state === 'downloading').map(m => m.name));
+      if (!await act('models_add', { called: value('called'), path: value('path'), mmproj: value('mmproj') }, { changes: true })) return;  // what was typed stays, to be mended
+      form.reset();
+      const fresh = now.catalogue.find(m => m.state === 'downloading' && !before.has(m.name));
+      if (fresh) [...places.known.children].find(row => row.dataset.model === fresh.name)?.scrollIntoView({ block: 'center' });
     };
-    const form = h('form.models-form', { onsubmit: add }, input('path', 'A .gguf file, a folder of transformers, or owner/model on the hub', '/home/me/model.gguf'),
+    const form = h('form.models-form', { onsubmit: add }, input('path', 'A .gguf file, a folder of transformers, or owner/model on the hub (owner/model/file.gguf: one file)', '/home/me/model.gguf or owner/model'),
       input('mmproj', 'Its mmproj file, for images', 'Empty: text only'), input('called', 'Name in the list', 'As the file'), h('button.primary', { type: 'submit' }, 'Add'));
     return form;
   }
@@ -104,7 +108,20 @@
 
   const listed = m => h('article.model-row', { 'data-listed': m.name }, h('div.model-head', {}, h('b', {}, m.name), h('span.model-state', {}, m.backend), h('span.model-buttons', {},
     testing(m) ? h('button', { onclick: () => act('models_stop', { name: m.name }), ariaLabel: `Stop the test of ${m.name}` }, 'Stop') : h('button', { onclick: () => act('models_test', { name: m.name }), ariaLabel: `Test ${m.name}` }, 'Test'),
-    m.loaded?.loaded ? h('button', { onclick: () => act('models_unload', { name: m.name }), ariaLabel: `Unload ${m.name}`, title: 'Frees its memory; the next question loads it again' }, 'Unload') : null)), can(m), tested(m));
+    m.loaded?.loaded ? h('button', { onclick: () => act('models_unload', { name: m.name }), ariaLabel: `Unload ${m.name}`, title: 'Frees its memory; the next question loads it again' }, 'Unload') : null, ...taking(m))), can(m), settings(m), tested(m));
+
+  /* Its files and its server stay; only the list and studio.toml lose it. */
+  function taking(m) {
+    const button = (label, onclick) => h('button', { onclick, ariaLabel: `${label} ${m.name}` }, label), key = `out ${m.name}`;
+    if (!m.own) return [];
+    if (asked !== key) return [button('Take out', () => { asked = key; draw(); })];
+    return [h('span', {}, 'Take it out of the list? Its files stay.'), button('Yes, take out', () => act('models_take_out', { name: m.name }, { changes: true })), button('Keep', () => { asked = null; draw(); })];
+  }
+
+  function settings(m) {
+    const said = Object.entries(m.settings).map(([name, value]) => `${name} = ${value}`).join(' · ');
+    return said ? h('p.model-settings', {}, said) : null;
+  }
 
   /* ---- drawing: a row whose data changed is drawn again, and the keyboard stays in its row */
   function draw() {
@@ -120,7 +137,7 @@
     const text = `${memory}${size(now.free_bytes)} of the disk are free. Files go to ${now.folder}; the list is ${now.file}, which you may edit.`;
     if (places.machine.textContent !== text) places.machine.replaceChildren(h('p.warn', {}, text));
     rows(places.known, now.catalogue, m => [m, asked === m.name], known);
-    rows(places.list, now.models, m => m, listed);
+    rows(places.list, now.models, m => [m, asked === `out ${m.name}`], listed);
     tell();
   }
 
@@ -148,6 +165,7 @@
     if (said.length) places.said.textContent = said.join('. ');
   }
 
+  on('models', () => load().catch(() => {}));  // the form for servers added one
   on('part', name => {
     if (name !== 'models') return;
     root = studio.parts.models.querySelector('.models');

@@ -192,6 +192,6 @@ window.studio = (() => {
 
   return { h, on, emit, call, inLine, toast, open, show, go, focus, refresh, blank, stop, undo: takeBack, part, connect, cards, card, state, parts,
     lanes: () => JSON.stringify(state.view?.lanes || []),
-    asking: () => { const [models, replies, temperature, max_tokens, seed, system] = window.studioHow || []; return { models, replies, temperature, max_tokens, seed, system }; },
+    asking: () => { const [models, replies, temperature, max_tokens, seed, system] = window.studioHow || []; return { models, replies, temperature, max_tokens, seed, system, more: window.studioSampling.set() }; },
     trigger: (name, data) => bridge.trigger(name, data) };
 })();

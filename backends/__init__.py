@@ -5,9 +5,21 @@ from __future__ import annotations
 import importlib
 import threading
 
-from backends.base import Backend, BackendError, Capabilities, Content, Delta, Image, Message, ModelSpec, Options
+from backends.base import (
+    SAMPLING,
+    Backend,
+    BackendError,
+    Capabilities,
+    Content,
+    Delta,
+    Image,
+    Message,
+    ModelSpec,
+    Options,
+)
 
 __all__ = [
+    "SAMPLING",
     "Backend",
     "BackendError",
     "Capabilities",

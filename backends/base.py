@@ -67,6 +67,16 @@ class Options:
         """The options of candidate ``i`` of several: its seed is ``i`` above the first one's."""
         return self if self.seed is None else replace(self, seed=self.seed + i)
 
+    def within(self, can: Sequence[str]) -> tuple[Options, list[str]]:
+        """These options without those of ``SAMPLING`` that are not in ``can``, and the names that somebody had set."""
+        plain = Options()
+        lost = [n for n in SAMPLING if n not in can and getattr(self, n) != getattr(plain, n)]
+        return replace(self, **{n: getattr(plain, n) for n in lost}), lost
+
+
+# what a backend may or may not be able to do; temperature, max_tokens and seed all understand
+SAMPLING = ("top_p", "top_k", "min_p", "repetition_penalty", "stop_strings", "grammar", "json_schema")
+
 
 @dataclass(frozen=True, slots=True)
 class Delta:
@@ -94,6 +104,7 @@ class Capabilities:
     """What a backend can do. ``context_length`` in tokens, None when unknown. ``parallel``: safe to stream several at once.
 
     ``together``: ``sample`` reads the prompt once for all its candidates, and writes them side by side.
+    ``sampling``: which of ``SAMPLING`` it follows; a server nobody knows is asked for all of them.
     """
 
     images_in: bool = False
@@ -102,6 +113,7 @@ class Capabilities:
     token_counts: bool = False
     context_length: int | None = None
     together: bool = False
+    sampling: tuple[str, ...] = SAMPLING
 
 
 class Backend(Protocol):

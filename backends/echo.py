@@ -25,7 +25,7 @@ class Echo(Backend):
     """Restates the last question, its images and how much came before. The seed varies the wording, nothing else."""
 
     def __init__(self, delay_ms: float = 15.0, fail_after: int | None = None) -> None:
-        self.capabilities = Capabilities(images_in=True, parallel=True, token_counts=True)
+        self.capabilities = Capabilities(images_in=True, parallel=True, token_counts=True, sampling=())
         self.delay_ms, self.fail_after = delay_ms, fail_after
 
     def stream(self, messages: list[Message], options: Options, stop: threading.Event) -> Iterator[Delta]:

@@ -9,24 +9,27 @@ import gradio as gr
 
 class Composer(NamedTuple):
     """Widgets of the composer; the page fills ``lanes`` with the paths that are shown, ``best`` with the wish for the
-    best of n, and ``pictures`` with those of the message that are in the store already, all as JSON."""
+    best of n, ``pictures`` with those of the message that are in the store already, ``more`` with the sampling options
+    that it draws itself, and ``kept`` with the settings that this browser remembers, all as JSON."""
 
     lanes: gr.Textbox
     best: gr.Textbox
     pictures: gr.Textbox
+    more: gr.Textbox
+    kept: gr.Textbox
     box: gr.MultimodalTextbox
     models: gr.Dropdown
     replies: gr.Number
     temperature: gr.Slider
     max_tokens: gr.Slider
-    seed: gr.Number
+    seed: gr.Textbox
     system: gr.Textbox
     stop: gr.Button
 
     @property
     def settings(self) -> list[gr.components.Component]:
         """What decides how to ask, in the order of ``studio.api.how_to_ask``."""
-        return [self.models, self.replies, self.temperature, self.max_tokens, self.seed, self.system]
+        return [self.models, self.replies, self.temperature, self.max_tokens, self.seed, self.system, self.more]
 
     @property
     def changes(self) -> list[Any]:
@@ -38,7 +41,7 @@ class Composer(NamedTuple):
 def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer:
     """Build the composer with the models that can be asked and those chosen at first."""
     with gr.Column(elem_id="composer"):
-        lanes, best, pictures = gr.Textbox(visible=False), gr.Textbox(visible=False), gr.Textbox(visible=False)
+        lanes, best, pictures, more, kept = (gr.Textbox(visible=False) for _ in range(5))
         gr.HTML(
             '<div id="steer-run"></div><div id="lane-note"></div><div id="picture-chips"></div>',
             elem_id="lane-note-place",
@@ -61,8 +64,11 @@ def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer
             with gr.Row():
                 temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature", min_width=120)
                 max_tokens = gr.Slider(1, 4096, 512, step=1, label="Longest reply (tokens)", min_width=120)
-                seed = gr.Number(
-                    None, label="Seed", info="Empty: a new one each time", precision=0, minimum=0, min_width=120
-                )
-            system = gr.Textbox(label="System prompt", lines=2, placeholder="None", max_lines=6)
-    return Composer(lanes, best, pictures, box, picked, replies, temperature, max_tokens, seed, system, stop)
+                # no Number: Gradio makes 0 of an empty one as soon as it is seen, and every reply would be the same
+                seed = gr.Textbox(label="Seed", placeholder="Empty: a new one each time", max_lines=1, min_width=120)
+            system = gr.Textbox(label="System prompt", lines=1, placeholder="None", max_lines=6)
+            gr.HTML('<div id="sampling-more"></div>', elem_id="sampling-more-place")
+        gr.HTML('<div id="sampling-set"></div>', elem_id="sampling-set-place")
+    return Composer(
+        lanes, best, pictures, more, kept, box, picked, replies, temperature, max_tokens, seed, system, stop
+    )

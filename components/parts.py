@@ -13,7 +13,7 @@ import gradio as gr
 SCRIPTS = ("boot", "studio", "feedback", "rating", "claim", "judgebar", "transcript", "places", "notes",
            "crucial", "steering", "picture_view", "picture_tools", "picture_lineage", "picture_mask", "picture_model", "picture", "picture_chips", "retrieve",
            "generate_runs", "generate", "generate_models",
-           "sidebar", "treemap_layout", "treemap", "inspector",
+           "sampling", "sidebar", "treemap_layout", "treemap", "inspector",
            "keys", "verify", "annotate", "panel", "learning", "judgecurves", "judge", "models")  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from backends import BackendError, Options
+from backends import BackendError
 from studio import (
     StudioError,
     actions,
@@ -19,6 +19,7 @@ from studio import (
     estimates,
     judgescreen,
     learning,
+    modellist,
     models,
     panel,
     pictures,
@@ -28,7 +29,8 @@ from studio import (
     verification,
     views,
 )
-from studio.actions import Ask, Studio, Undo, marking
+from studio.actions import Studio, Undo, marking
+from studio.sampling import able, how_to_ask
 
 Call = Callable[[Studio, dict[str, Any]], dict[str, Any]]
 
@@ -44,21 +46,6 @@ def handle(studio: Studio, name: str, data: dict[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         # the shape of a request is the browser's word: a wrong one must not look like a crash
         return {"error": f"The page sent {name!r:.40} without what it needs ({error!r:.80}). Reload the page."}
-
-
-def how_to_ask(models: Any, replies: Any, temperature: Any, max_tokens: Any, seed: Any, system: Any) -> Ask:
-    """The composer's settings as an ``Ask``. Raises StudioError when a number is out of range."""
-    try:
-        options = Options(temperature=float(temperature), max_tokens=int(max_tokens),
-                          seed=None if seed in (None, "") or int(seed) < 0 else int(seed))  # fmt: skip
-        count = int(replies)
-    except (TypeError, ValueError) as error:
-        raise StudioError(f"Replies, temperature, length and seed are numbers ({error}).") from error
-    if not 0 <= options.temperature <= 2 or not 1 <= options.max_tokens <= 32_768:
-        raise StudioError(
-            f"Temperature is 0 to 2 and length 1 to 32,768 tokens; not {options.temperature} and {options.max_tokens}."
-        )
-    return Ask(tuple(str(m) for m in models or ()), count, options, str(system or ""))
 
 
 def _undoable(undo: Undo | None) -> dict[str, Any]:
@@ -185,6 +172,16 @@ def _steer_better(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     return steering_view.state(studio, bool(data["blind"]))
 
 
+def _of_model(act: Callable[[Studio, str], None]) -> Call:
+    """A call that does something with the model of a name, and answers with the whole screen."""
+
+    def call(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+        act(studio, str(data["name"]))
+        return models.state(studio)
+
+    return call
+
+
 def _asdict(answer: dict[str, Any]) -> dict[str, Any]:
     return answer | _undoable(answer.get("undo"))
 
@@ -273,9 +270,11 @@ CALLS: dict[str, Call] = {
     "models_add": lambda studio, data: models.add_own(
         studio, str(data["called"]).strip(), str(data["path"]).strip(), str(data["mmproj"]).strip()
     ),
-    "models_test": lambda studio, data: models.test(studio, str(data["name"])),
-    "models_stop": lambda studio, data: models.stop_test(studio, str(data["name"])),
-    "models_unload": lambda studio, data: models.unload(studio, str(data["name"])),
+    "models_take_out": _of_model(modellist.take_out),
+    "models_test": _of_model(modellist.test),
+    "models_stop": _of_model(modellist.stop_test),
+    "models_unload": _of_model(modellist.unload),
+    "sampling": lambda studio, data: {"models": able(studio)},
     "picture_add": lambda studio, data: pictures.add(studio, str(data["name"]), str(data["data"])),
     "picture_apply": _picture_apply,
     "picture_lineage": lambda studio, data: pictures.lineage(studio, str(data["sha256"]), bool(data.get("blind"))),

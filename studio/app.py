@@ -34,6 +34,7 @@ from studio import (
     api,
     exchange,
     pictures,
+    sampling,
     statistics,
     statistics_section,
     steering,
@@ -45,7 +46,8 @@ from studio.tree import Part
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
-    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "models", "picture", "retrieve", "generate")
+    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "models", "picture", "retrieve",
+                 "sampling", "generate")
 )  # fmt: skip
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
@@ -85,13 +87,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Settings", id="settings"):
                 place("models", "models", "Models on this machine")
                 place("image-models", "models", "Models that draw")
-                setting = settings(
-                    models.rows(studio),
-                    models.removable(studio),
-                    models.about(studio),
-                    [p.name for p in presets()],
-                    keys.trouble(),
-                )
+                setting = settings(models.about(studio), [p.name for p in presets()], keys.trouble())
         _wire_asking(studio, parts, asking, page)
         _wire_data(studio, parts, exchanging)
         _wire_statistics(studio, data_tab, exchanging)
@@ -156,7 +152,9 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     asking.box.submit(
         send, [asking.lanes, asking.best, asking.pictures, asking.box, *asking.settings], [asking.box, parts.bridge],
-        js="(lanes, best, kept, ...rest) => [studio.lanes(), studioSteering.wish(), studioPictures.attached(), ...rest]", **quick,
+        js="(lanes, best, kept, ...rest) => [studio.lanes(), studioSteering.wish(), studioPictures.attached(), "
+           "...rest.slice(0, -1), studioSampling.more()]",
+        **quick,
     )  # fmt: skip
     asking.stop.click(None, js="() => { studio.stop(); }", api_visibility="private")
     parts.bridge.follow(
@@ -168,9 +166,29 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
         trigger_mode="multiple",
     )  # the one stream of a page
     parts.bridge.seed(seed, outputs=asking.box, **quick)
-    remember = "(...values) => { window.studioHow = values; }"  # at load our own scripts may not be there yet
+    _wire_memory(studio, asking, page)
+
+
+def _wire_memory(studio: Studio, asking: Composer, page: gr.Blocks) -> None:
+    """The settings below the message: known to our scripts, and as this browser left them."""
+
+    def remembered(kept: str) -> list[Any]:
+        chosen, *others = sampling.remembered(studio, kept)
+        models_box = gr.Dropdown(choices=[m.name for m in studio.config.models], value=chosen)
+        return [models_box, *(gr.skip() if v is None else v for v in others), gr.skip()]
+
+    # at load our own scripts may not be there yet
+    remember = "(...values) => { window.studioHow = values; window.studio?.emit('how'); }"
     gr.on([page.load, *asking.changes], None, asking.settings, js=remember, api_visibility="private")
-    page.load(lambda: gr.Dropdown(choices=[m.name for m in studio.config.models]), outputs=asking.models, **quick)
+    page.load(
+        remembered,
+        asking.kept,
+        asking.settings,
+        js="() => [localStorage.getItem('studio-how') || '']",
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    ).then(None, None, None, js="() => { window.studioKept = true; }", api_visibility="private")
 
 
 # ---- import and export
@@ -228,28 +246,14 @@ def _wire_statistics(studio: Studio, tab: gr.Tab, ui: Data) -> None:
 
 
 def _wire_settings(studio: Studio, parts: Parts, ui: Settings, asking: Composer) -> None:
-    def changed() -> tuple[Any, ...]:
-        names = [m.name for m in studio.config.models]
-        return (
-            gr.Dropdown(choices=names),
-            models.rows(studio),
-            gr.Dropdown(choices=models.removable(studio), value=None),
-        )
+    def changed() -> Any:
+        return gr.Dropdown(choices=[m.name for m in studio.config.models])
 
-    @told
-    def remove(name: str | None) -> tuple[Any, ...]:
-        if not name:
-            raise StudioError("Choose a model to take out. The built-in ones stay.")
-        actions.remove_model(studio, name)
-        return changed()
-
-    outputs = [asking.models, ui.models, ui.remove]
-    ui.remove_button.click(remove, ui.remove, outputs, api_visibility="private")
-    parts.bridge.models(changed, outputs=outputs, queue=False, show_progress="hidden", api_visibility="private")
-    _wire_server(studio, ui.server, outputs, changed)
+    parts.bridge.models(changed, outputs=asking.models, queue=False, show_progress="hidden", api_visibility="private")
+    _wire_server(studio, ui.server, asking.models, changed)
 
 
-def _wire_server(studio: Studio, ui: ServerForm, outputs: list[Any], changed: Callable[[], tuple[Any, ...]]) -> None:
+def _wire_server(studio: Studio, ui: ServerForm, listed: gr.Dropdown, changed: Callable[[], Any]) -> None:
     def fill(name: str) -> Any:
         return servers.fill(name) or gr.skip()  # another one: what was typed stays
 
@@ -278,9 +282,11 @@ def _wire_server(studio: Studio, ui: ServerForm, outputs: list[Any], changed: Ca
     @tried
     def add(name: str, model: str, *where: Any) -> dict[Any, Any]:
         said = servers.add(studio, servers.form(*where), model, name, where[-1])
-        return {ui.said: said, ui.name: "", ui.key: ""} | dict(zip(outputs, changed(), strict=True))
+        return {ui.said: said, ui.name: "", ui.key: "", listed: changed()}
 
     ui.preset.change(fill, ui.preset, [ui.url, ui.key_env, ui.said], queue=False, api_visibility="private")
     ui.offered.click(offered, ui.where, [ui.model, ui.said], api_visibility="private")
     ui.test.click(test, [ui.model, *ui.where], ui.said, api_visibility="private")
-    ui.add.click(add, [ui.name, ui.model, *ui.where], [ui.said, ui.name, ui.key, *outputs], api_visibility="private")
+    ui.add.click(
+        add, [ui.name, ui.model, *ui.where], [ui.said, ui.name, ui.key, listed], api_visibility="private"
+    ).then(None, None, None, js="() => { studio.emit('models'); }", api_visibility="private")

@@ -34,6 +34,7 @@ class Entry:
     images: bool = False
     context: int | None = None
     licence: str = ""
+    called: str = ""  # in the list, where the person gave it a name
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -46,6 +47,28 @@ def entries() -> tuple[Entry, ...]:
     """The whole catalogue, in its own order."""
     rows = json.loads(files("assets").joinpath("catalogue.json").read_text(encoding="utf-8"))
     return tuple(Entry(**row) for row in rows)
+
+
+def fetched(home: Path) -> list[Entry]:
+    """What lies whole in ``HOME/models`` beside the models of the catalogue: whole repositories, and single GGUF files."""
+    found, known = [], {(e.repository, e.files) for e in entries()}
+    for where in sorted(p for p in (home / "models").glob("*--*") if p.is_dir()):
+        repository, kept = where.name.replace("--", "/", 1), record(where)
+        ggufs = sorted(name for name in kept["files"] if name.endswith(".gguf"))
+        eyes = next((name for name in ggufs if "mmproj" in name), "")
+        made = [own(repository, name, eyes) for name in ggufs if name != eyes]
+        made += [own(repository)] if "config.json" in kept["files"] else []
+        listed = {f for e in entries() if e.repository == repository for f in e.files}
+        found += [e for e in made if (e.repository, e.files) not in known and e.file not in listed and here(home, e)]
+    return found
+
+
+def own(repository: str, file: str = "", mmproj: str = "", called: str = "") -> Entry:
+    """A model of the hub that is in no catalogue: all that transformers reads of it, or one GGUF with its mmproj."""
+    name = f"{repository}/{file}" if file else repository
+    return Entry(
+        name, repository, "llama" if file else "transformers", file, mmproj, images=bool(mmproj), called=called
+    )
 
 
 def folder(home: Path, repository: str) -> Path:

@@ -114,7 +114,11 @@ def _listed(repository: str, names: Sequence[str]) -> tuple[str, list[Remote]]:
         if name not in found:
             raise StudioError(f"{repository} has no file {name!r}. Look at the names on its page on the hub.")
     if not any(n.endswith((".safetensors", ".gguf")) for n in wanted):
-        raise StudioError(f"{repository} has no safetensors. Choose a copy of the model that has them, or a GGUF.")
+        ggufs = ", ".join(f"{repository}/{n}" for n in sorted(found) if n.endswith(".gguf") and "/" not in n)
+        said = (
+            f"Give one of its files: {ggufs[:600]}" if ggufs else "Choose a copy of the model that has them, or a GGUF"
+        )
+        raise StudioError(f"{repository} has no safetensors. {said}.")
     remotes = []
     for name in sorted(wanted):
         large = found[name].lfs

@@ -5,34 +5,30 @@ Plain dicts for the page. Owns no file of a model: ``studio.catalogue`` and ``st
 
 from __future__ import annotations
 
-import contextlib
+import re
 import shutil
-import threading
-import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backends import Backend, BackendError, Message, ModelSpec, Options
-from backends.hf.files import HUB_NAME
+from backends import ModelSpec, Pool
+from backends.hf import files as hub_files
 from backends.llama.loading import check_file
-from studio import StudioError, actions, catalogue, jobs
+from studio import StudioError, actions, catalogue, jobs, modellist
 from studio.actions import Studio
-from studio.background import Background, Task
 from studio.catalogue import Entry
 
-QUESTION = "What is the capital of France? Answer with one word."
-TEST_TOKENS = 48
-SHOWN = 300  # characters of what a test brought back
-UNLOAD_S = 10.0
+# owner/model, or one file of it; what looks like a path of this machine is none
+HUB = re.compile(r"(\w[\w.-]*/\w[\w.-]*(?<!\.gguf))(?:/(\w[\w.-]*\.gguf))?")
+HUB_FILE = re.compile(r"\w[\w.-]*\.gguf")
 
 
 def state(studio: Studio) -> dict[str, Any]:
     """Everything the screen needs; called every second while something is downloaded or tested."""
     home, found = studio.config.home, [j for j in jobs.refresh(studio.store) if j["kind"] == "download"]
     return {
-        "catalogue": [_row(studio, entry, found) for entry in catalogue.entries()],
-        "models": [_configured(studio, spec) for spec in studio.config.models],
+        "catalogue": [_row(studio, entry, found) for entry in [*_own(studio, found), *catalogue.entries()]],
+        "models": [modellist.configured(studio, spec) for spec in studio.config.models],
         "memory_bytes": catalogue.machine_bytes(), "free_bytes": shutil.disk_usage(home).free,
         "folder": str(home / "models"), "file": str(home / "studio.toml"),
     }  # fmt: skip
@@ -44,20 +40,24 @@ def download(studio: Studio, name: str) -> dict[str, Any]:
     Raises:
         StudioError: no such model, it is here or on its way, or the process cannot be started.
     """
-    entry = _entry(name)
+    return _download(studio, _entry(studio, name))
+
+
+def _download(studio: Studio, entry: Entry) -> dict[str, Any]:
+    name = entry.name
     if catalogue.here(studio.config.home, entry):
         raise StudioError(f"{name} is on this machine already. Use it, or remove its files first.")
     with jobs.LOCK:
         if (job := _job(entry, jobs.refresh(studio.store))) and job["status"] == "running":
             raise StudioError(f"{name} is being downloaded already. Wait for it, or cancel it.")
-        payload = {"name": name, "repository": entry.repository, "files": list(entry.files)}
+        payload = {"name": name, "repository": entry.repository, "files": list(entry.files), "called": entry.called}
         jobs.start(studio.store, "download", ["download", entry.repository, *entry.files], payload)
     return state(studio)
 
 
 def cancel(studio: Studio, name: str) -> dict[str, Any]:
     """End a download; what has arrived stays, and downloading again goes on from there."""
-    if job := _job(_entry(name), jobs.refresh(studio.store)):
+    if job := _job(_entry(studio, name), jobs.refresh(studio.store)):
         jobs.stop(studio.store, job["id"])
     return state(studio)
 
@@ -68,7 +68,7 @@ def use(studio: Studio, name: str) -> dict[str, Any]:
     Raises:
         StudioError: it is not on this machine, or its name is taken.
     """
-    entry = _entry(name)
+    entry = _entry(studio, name)
     if not catalogue.here(studio.config.home, entry):
         raise StudioError(f"{name} is not on this machine yet. Download it first.")
     where = catalogue.folder(studio.config.home, entry.repository)
@@ -76,22 +76,25 @@ def use(studio: Studio, name: str) -> dict[str, Any]:
         settings = {"path": str(where / entry.file)} | ({"mmproj": str(where / entry.mmproj)} if entry.mmproj else {})
     else:
         settings = {"model": str(where)}
-    actions.add_model(studio, ModelSpec(name, entry.backend, settings))
+    actions.add_model(studio, ModelSpec(entry.called or name, entry.backend, settings))
     return state(studio)
 
 
 def remove(studio: Studio, name: str) -> dict[str, Any]:
-    """Remove the files of a model of the catalogue, parts too, and take the models that need them out of the list.
+    """Remove the files of a downloaded model, parts too, and take the models that need them out of the list; one that the
+    person named is forgotten then.
 
     Raises:
         StudioError: it is being downloaded, it still answers, or the files cannot be removed.
     """
-    entry = _entry(name)
+    entry = _entry(studio, name)
     if (job := _job(entry, jobs.refresh(studio.store))) and job["status"] == "running":
         raise StudioError(f"{name} is being downloaded. Cancel that first.")
+    if job and job["status"] == "failed":
+        studio.store.update_job(job["id"], status="stopped")
     where = catalogue.folder(studio.config.home, entry.repository)
     for spec in _using(studio, where, entry):
-        unload(studio, spec.name)
+        modellist.unload(studio, spec.name)
         actions.remove_model(studio, spec.name)
     try:
         _remove_files(where, entry)
@@ -101,7 +104,7 @@ def remove(studio: Studio, name: str) -> dict[str, Any]:
 
 
 def add_own(studio: Studio, name: str, path: str, mmproj: str) -> dict[str, Any]:
-    """Put a GGUF (with its mmproj), a folder of transformers, or a name on the hub into the list.
+    """Put a GGUF (with its mmproj) or a folder of transformers into the list; begin to download what is named on the hub.
 
     Raises:
         StudioError: nothing is there, it is no model, or the name is taken. BackendError: a file that is no GGUF.
@@ -111,6 +114,8 @@ def add_own(studio: Studio, name: str, path: str, mmproj: str) -> dict[str, Any]
             "Which model? Type the path of a .gguf file or of a folder, or a name on the hub like owner/model."
         )
     place = Path(path).expanduser().absolute()
+    if not place.exists() and (named := HUB.fullmatch(path)):
+        return _from_hub(studio, named[1], named[2] or "", mmproj, name)
     if mmproj and place.suffix != ".gguf":
         raise StudioError("Only a .gguf file takes an mmproj beside it. Leave that field empty.")
     if place.is_file():
@@ -125,8 +130,6 @@ def add_own(studio: Studio, name: str, path: str, mmproj: str) -> dict[str, Any]
                 f"The folder {place} has no config.json with safetensors: it is no model of transformers."
             )
         spec = ModelSpec(name or place.name, "transformers", {"model": str(place)})
-    elif HUB_NAME.fullmatch(path):
-        spec = ModelSpec(name or path, "transformers", {"model": path})
     else:
         raise StudioError(
             f"There is nothing at {path[:200]!r}. Check the path, or give a name on the hub like owner/model."
@@ -136,37 +139,46 @@ def add_own(studio: Studio, name: str, path: str, mmproj: str) -> dict[str, Any]
     return state(studio)
 
 
-def test(studio: Studio, name: str) -> dict[str, Any]:
-    """Ask a model one short question in a thread; the state tells how it goes. Raises StudioError when it is under way."""
-    spec = studio.config.model(name)
-    _tests(studio).start(name, name, _asking(studio, spec))
-    return state(studio)
-
-
-def stop_test(studio: Studio, name: str) -> dict[str, Any]:
-    """Stop the test of a model."""
-    if any(t.key == name and not t.over for t in _tests(studio).tasks()):
-        _tests(studio).cancel(name)
-    return state(studio)
-
-
-def unload(studio: Studio, name: str) -> dict[str, Any]:
-    """Free the memory of a model; the next question loads it again.
-
-    Raises:
-        StudioError: it answers and did not stop in time.
-    """
-    backend = studio.pool.opened().get(name)
-    if backend and not backend.unload(UNLOAD_S):
-        raise StudioError(f"{name} still answers after {UNLOAD_S:.0f} s. Stop its replies, then unload it.")
-    return state(studio)
+def _from_hub(studio: Studio, repository: str, file: str, mmproj: str, called: str) -> dict[str, Any]:
+    """Begin to download a model by its name on the hub; it is used, cancelled and removed like one of the catalogue."""
+    if mmproj and not (file and HUB_FILE.fullmatch(mmproj)):
+        raise StudioError(
+            "The mmproj of a model on the hub is the name of a .gguf file beside it. Give only that name."
+        )
+    entry = catalogue.own(repository, file, mmproj, called)
+    same = [e for e in catalogue.entries() if (e.repository, e.files) == (entry.repository, entry.files)]
+    entry = replace(same[0], called=called) if same else entry
+    if called and called in {spec.name for spec in studio.config.models}:
+        raise StudioError(f"A model is already called {called!r}. Choose another name.")
+    pick = {"path": "x.gguf"} if file else {"model": repository}
+    Pool().get(ModelSpec(entry.name, entry.backend, pick))  # a missing package is said before gigabytes are fetched
+    return _download(studio, entry)
 
 
 # ---- the catalogue
 
 
-def _entry(name: str) -> Entry:
-    for entry in catalogue.entries():
+def _own(studio: Studio, found: list[dict[str, Any]]) -> list[Entry]:
+    """What the person named on the hub: on its way, failed, or here in part or whole; newest first."""
+    home, listed = (
+        studio.config.home,
+        {(e.repository, e.files): e for e in reversed(catalogue.fetched(studio.config.home))},
+    )
+    known = {(e.repository, e.files) for e in catalogue.entries()}
+    for job in reversed(found):
+        payload = job["payload"]
+        repository, names = payload.get("repository", ""), tuple(payload.get("files") or ())
+        if job["kind"] != "download" or (repository, names) in known:
+            continue
+        entry = catalogue.own(repository, *[*names, "", ""][:2], payload.get("called", ""))
+        listed.pop((entry.repository, entry.files), None)
+        if job["status"] in ("running", "failed") or catalogue.kept_bytes(home, entry):
+            listed[entry.repository, entry.files] = entry
+    return list(reversed(listed.values()))
+
+
+def _entry(studio: Studio, name: str) -> Entry:
+    for entry in [*catalogue.entries(), *_own(studio, jobs.refresh(studio.store))]:
         if entry.name == name:
             return entry
     raise StudioError(f"The catalogue has no model {name[:80]!r}. Reload the page.")
@@ -187,14 +199,22 @@ def _row(studio: Studio, entry: Entry, found: list[dict[str, Any]]) -> dict[str,
     needed = catalogue.needed_bytes(home, entry)
     running = job is not None and job["status"] == "running"
     return {
-        "name": entry.name, "repository": entry.repository, "backend": entry.backend, "images": entry.images,
-        "context": entry.context, "licence": entry.licence, "size_bytes": entry.size_bytes or (kept if is_here else None),
+        "name": entry.name, "own": entry not in catalogue.entries(), "repository": entry.repository, "backend": entry.backend,
+        "images": _sees(home, entry), "context": entry.context, "licence": entry.licence,
+        "size_bytes": entry.size_bytes or (kept if is_here else None),
         "needed_bytes": needed, "fit": catalogue.fit(needed, catalogue.machine_bytes()), "kept_bytes": kept,
         "state": "downloading" if running else "here" if is_here else "part" if kept else "away",
         "download": _progress(job) if job and running else None,
         "error": job["error"] if job and job["status"] == "failed" and not is_here else None,
         "used_by": [s.name for s in _using(studio, catalogue.folder(home, entry.repository), entry)],
     }  # fmt: skip
+
+
+def _sees(home: Path, entry: Entry) -> bool | None:
+    """Whether a model reads images; None: nobody knows before its files are here."""
+    if entry in catalogue.entries() or entry.backend == "llama":
+        return entry.images
+    return hub_files.sees(catalogue.folder(home, entry.repository)) if catalogue.here(home, entry) else None
 
 
 def _progress(job: dict[str, Any]) -> dict[str, Any]:
@@ -229,56 +249,3 @@ def _remove_files(where: Path, entry: Entry) -> None:
     catalogue.write_record(where, known)
     if not known["files"]:
         shutil.rmtree(where)
-
-
-# ---- the models in the list
-
-
-def _configured(studio: Studio, spec: ModelSpec) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "name": spec.name,
-        "backend": spec.backend,
-        "settings": {k: str(v) for k, v in spec.settings.items()},
-    }
-    tested = next((t for t in _tests(studio).tasks() if t.key == spec.name), None)
-    told |= {"test": tested.told() if tested else None}
-    try:
-        backend = studio.pool.get(spec)
-    except BackendError as error:
-        return told | {"problem": str(error)}
-    can = backend.capabilities
-    return told | {
-        "images": can.images_in, "draws": can.images_out, "together": can.together, "context": can.context_length,
-        "loaded": backend.describe(),
-    }  # fmt: skip
-
-
-def _tests(studio: Studio) -> Background:
-    worker = studio.workers.setdefault("tests", Background())
-    assert isinstance(worker, Background)
-    return worker
-
-
-def _asking(studio: Studio, spec: ModelSpec) -> Callable[[Task], None]:
-    def ask(task: Task) -> None:
-        task.note = answer(studio.pool.get(spec), task.stop)
-
-    return ask
-
-
-def answer(backend: Backend, stop: threading.Event) -> str:
-    """How one short question went: the time to the first token, tokens a second, what came. Raises BackendError."""
-    began, text, first, tokens = time.monotonic(), "", None, None
-    options = Options(temperature=0.0, max_tokens=TEST_TOKENS)
-    with contextlib.closing(iter(backend.stream([Message("user", (QUESTION,))], options, stop))) as deltas:  # type: ignore[type-var]
-        for delta in deltas:
-            if first is None and (delta.text or delta.reasoning):
-                first = time.monotonic() - began
-            text += delta.text
-            tokens = delta.completion_tokens if delta.completion_tokens is not None else tokens
-    if first is None:
-        return "" if stop.is_set() else "It answered with no word. Check that it is a chat model."
-    rest = time.monotonic() - began - first
-    pace = f", {(tokens - 1) / rest:.1f} tokens/s" if tokens and tokens > 1 and rest > 0 else ""
-    said = text.strip()[:SHOWN] or "(only reasoning, no reply yet)"
-    return f"First token after {first:.2f} s{pace}. It said: {said}"

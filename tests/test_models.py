@@ -283,13 +283,13 @@ def test_own_files(studio: Studio, files: dict[str, Path], tmp_path: Path) -> No
         assert said in add(path, mmproj=mmproj)["error"]
     pytest.importorskip("llama_cpp")
     told = add(str(small / SMALL.file), "Mine", str(small / SMALL.mmproj))
-    assert next(m for m in told["models"] if m["name"] == "Mine")["images"]
+    mine = next(m for m in told["models"] if m["name"] == "Mine")
+    assert (mine["images"], mine["own"], mine["settings"]["path"]) == (True, True, str(small / SMALL.file))
     assert "already called" in add(str(small / SMALL.file), "Mine")["error"]
     pytest.importorskip("torch")
     add(str(one), "Folder")
-    add("owner/model")
     assert [(m.name, m.settings.get("model")) for m in studio.config.models if m.backend == "transformers"] == [
-        ("Folder", str(one)), ("owner/model", "owner/model")]  # fmt: skip
+        ("Folder", str(one))]  # fmt: skip
 
 
 def listed(studio: Studio, name: str) -> dict[str, Any]:

@@ -112,7 +112,6 @@ def test_request_and_counts() -> None:
         "stream": True,
         "stream_options": {"include_usage": True},
         "temperature": 0.7,
-        "top_p": 1.0,
         "max_tokens": 9,
         "seed": 5,
     }

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.base import Backend, BackendError, Capabilities, Delta, Message, Options
+from backends.base import SAMPLING, Backend, BackendError, Capabilities, Delta, Message, Options
 from backends.hf import files
 from backends.hf.files import HUB_NAME, Stopped, cached
 
@@ -25,6 +25,7 @@ NEEDED = ("torch", "transformers", "safetensors", "huggingface_hub", "psutil")
 SETTINGS = ("model", "gguf_file", "revision", "device", "n_ctx", "cache_mb", "max_pixels")
 MAX_PIXELS = 2**20  # of an image: some 1,300 tokens of a Qwen2.5-VL
 CACHE_MB = 1024
+FOLLOWS = tuple(name for name in SAMPLING if name not in ("grammar", "json_schema"))
 
 _turn = threading.Lock()  # held while a model of transformers loads or answers
 _holder: Transformers | None = None  # whose weights are in memory
@@ -40,7 +41,11 @@ class Transformers(Backend):
         self.name = model if HUB_NAME.fullmatch(model) else Path(model).name  # in messages
         folder = cached(model, revision)
         self.capabilities = Capabilities(
-            images_in=folder is not None and files.sees(folder), token_counts=True, context_length=n_ctx, together=True
+            images_in=folder is not None and files.sees(folder),
+            token_counts=True,
+            context_length=n_ctx,
+            together=True,
+            sampling=FOLLOWS,
         )
         self._answering = False
         self._leave = threading.Event()  # the model is to be freed although it answers
@@ -171,6 +176,7 @@ class Transformers(Backend):
             token_counts=True,
             context_length=loaded.context_length,
             together=True,
+            sampling=FOLLOWS,
         )
         _holder = self
 

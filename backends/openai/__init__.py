@@ -35,6 +35,7 @@ class OpenAIChat(Backend):
             parallel=True,
             token_counts=True,
             together=settings.n is not False,
+            sampling=tuple(settings.sampling),
         )
 
     def stream(self, messages: list[Message], options: Options, stop: threading.Event) -> Iterator[Delta]:

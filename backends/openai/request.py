@@ -26,7 +26,6 @@ def body(settings: Settings, messages: list[Message], options: Options, n: int, 
         "stream": True,
         "stream_options": {"include_usage": True},
         "temperature": options.temperature,
-        "top_p": options.top_p,
         "max_tokens": options.max_tokens,
         **_asked_for(settings, options),
     }
@@ -45,6 +44,7 @@ def _asked_for(settings: Settings, options: Options) -> dict[str, Any]:
     """Options that many servers do not know: sent when somebody set them, never else."""
     asked: dict[str, Any] = {
         "seed": options.seed,
+        "top_p": options.top_p if options.top_p != 1 else None,
         "top_k": options.top_k,
         "min_p": options.min_p,
         settings.penalty: options.repetition_penalty if options.repetition_penalty != 1 else None,

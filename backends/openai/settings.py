@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from backends.addresses import check_url
-from backends.base import BackendError
+from backends.base import SAMPLING, BackendError
 from backends.keys import check_variable
 
 TIMEOUT_S = 120.0
@@ -27,8 +27,8 @@ class Settings:
     ``key_env`` names the variable with the key; ``keyring``: it is in the OS keyring. ``timeout_s``: seconds of silence until
     it counts as lost; ``connect_s``: until a connection does. ``retries``: how often a busy server is asked again. ``images``
     False sends captions instead; ``images_out`` asks for pictures. ``n``: several replies in one request; None tries it.
-    ``penalty``: what the server calls the repetition penalty. ``price_in``, ``price_out``: per million tokens. ``extra``: more of
-    the request, as the server knows it.
+    ``penalty``: what the server calls the repetition penalty. ``sampling``: the options it follows; unset, it is asked for all.
+    ``price_in``, ``price_out``: per million tokens. ``extra``: more of the request, as the server knows it.
     """
 
     model: str = ""
@@ -43,6 +43,7 @@ class Settings:
     n: bool | None = None
     logprobs: bool = False
     penalty: str = "repetition_penalty"
+    sampling: list[str] = field(default_factory=lambda: list(SAMPLING))
     price_in: float | None = None
     price_out: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +67,9 @@ def checked(given: dict[str, Any]) -> Settings:
             raise BackendError(f"{name} = {given[name]!r} is neither true nor false. Mend it in studio.toml.")
     if type(given.get("retries", 0)) is not int or not 0 <= given.get("retries", 0) <= 10:
         raise BackendError(f"A server model cannot be asked retries = {given['retries']!r} times again. Give 0 to 10.")
+    follows = given.get("sampling", [])
+    if not isinstance(follows, list) or any(name not in SAMPLING for name in follows):
+        raise BackendError(f"sampling = {follows!r:.80} is no list of {', '.join(SAMPLING)}. Mend it in studio.toml.")
     _extra(given.get("extra", {}))
     key_env = given.get("key_env") or None
     if key_env and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key_env)):

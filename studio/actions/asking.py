@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from backends import Image, Message, ModelSpec
-from studio import StudioError, history
+from backends import BackendError, Image, Message, ModelSpec, Options
+from studio import StudioError, history, tokens
 from studio.actions.core import MAX_REPLIES, Ask, Studio, a_reply, checked_text, not_growing
 from studio.tree import Node, Part
 
@@ -62,8 +62,7 @@ def edit(studio: Studio, node_id: str, text: str, how: Ask) -> list[str]:
     """
     node = studio.store.node(node_id)
     not_growing(node)
-    parts = [Part("text", checked_text(text, bool(node.images)))] if text.strip() else []
-    parts += node.images
+    parts = tokens.recomposed(checked_text(text, bool(node.images)) if text.strip() else "", node.parts)
     if not parts:
         raise StudioError("The message is empty. Write something, or cancel.")
     if parts == node.parts:
@@ -90,19 +89,31 @@ def messages_for(studio: Studio, reply_parent: str, system: str) -> list[Message
 
 
 def sent(studio: Studio, node_id: str) -> dict[str, Any]:
-    """What was sent for a reply, rebuilt from the tree: nodes never change, so this is what the model read."""
+    """What was sent for a reply, rebuilt from the tree: texts never change, and ``given`` says of each picture how the model had it
+    (see ``_given``)."""
     node = studio.store.node(node_id)
     if node.role != "assistant" or not node.parent_id or not node.params.get("options"):
         return {}
     messages = messages_for(studio, node.parent_id, node.params.get("system", ""))
     shown = [
-        {"role": m.role, "content": [c if isinstance(c, str) else c.as_text() for c in m.content]} for m in messages
-    ]
-    return {"backend": node.backend, "model": node.model, "options": node.params["options"], "messages": shown,
+        {"role": m.role, "content": [c if isinstance(c, str) else c.as_text() for c in m.content],
+         "given": [None if isinstance(c, str) else _given(c, node.params.get("seen")) for c in m.content]} for m in messages
+    ]  # fmt: skip
+    plain = asdict(Options())
+    always = ("temperature", "max_tokens", "seed")
+    options = {k: v for k, v in node.params["options"].items() if k in always or v not in (plain.get(k), [])}
+    return {"backend": node.backend, "model": node.model, "options": options, "messages": shown,
             "request": node.params.get("request")}  # fmt: skip
 
 
 # ---- inside
+
+
+def _given(image: Image, seen: dict[str, str] | None) -> str:
+    """How a model was given a picture: pixels or caption; 'later' when it came into its place only afterwards; '' unknown."""
+    if image.path is None:
+        return "caption"
+    return "" if seen is None else seen.get(image.path.stem, "later")
 
 
 def _models(studio: Studio, how: Ask) -> list[ModelSpec]:
@@ -164,14 +175,25 @@ def _answer(studio: Studio, question_id: str, specs: Sequence[ModelSpec], how: A
     tree_id = studio.store.node(question_id).tree_id
     messages = messages_for(studio, question_id, how.system)
     plans = []
+    able = {spec.name: _within(studio, spec, how.options) for spec in specs}
     with studio.store.write():
         for i, spec in enumerate(specs):
-            options = how.options.candidate(specs[:i].count(spec))
+            options, lost = able[spec.name]
+            options = options.candidate(specs[:i].count(spec))
             params = {"options": {k: getattr(options, k) for k in options.__dataclass_fields__}, "system": how.system}
+            params |= {"cannot": lost} if lost else {}
             reply = studio.store.add_node(tree_id, question_id, "assistant", status="streaming", backend=spec.backend,
                                           model=spec.name, params=json.loads(json.dumps(params)))  # fmt: skip
             plans.append((reply, spec))
     for spec in {spec.name: spec for spec in specs}.values():
         mine = [reply for reply, asked in plans if asked == spec]
-        studio.live.start(mine, tree_id, spec, messages, how.options)
+        studio.live.start(mine, tree_id, spec, messages, able[spec.name][0])
     return [reply for reply, _ in plans]
+
+
+def _within(studio: Studio, spec: ModelSpec, options: Options) -> tuple[Options, list[str]]:
+    """What a model can follow of the options, and what is left out for it: one question may go to several models."""
+    try:
+        return options.within(studio.pool.get(spec).capabilities.sampling)
+    except BackendError:  # it cannot be opened, and its reply will say why
+        return options, []

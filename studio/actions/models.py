@@ -26,16 +26,6 @@ def reload_models(studio: Studio) -> None:
     studio.config = replace(studio.config, models=config.load(studio.config.home).models)
 
 
-def rows(studio: Studio) -> list[list[str]]:
-    """Name, backend and settings of each model, as the settings screen shows them."""
-    return [[m.name, m.backend, ", ".join(f"{k} {v}" for k, v in m.settings.items())] for m in studio.config.models]
-
-
-def removable(studio: Studio) -> list[str]:
-    """Names of the models that can be taken out."""
-    return [m.name for m in studio.config.models if m.settings]
-
-
 def about(studio: Studio) -> str:
     """Markdown about this studio: its version, its home, and what its store has to tell."""
     lines = [f"Version {__version__}. Everything is kept in `{studio.config.home}`; judgements are signed “{studio.config.annotator}”.",

@@ -315,7 +315,7 @@ def test_screens_switch_and_shortcuts_list(page: Page, served: Served) -> None:
     page.get_by_role("tab", name="Data").click()
     expect(page.get_by_role("button", name="Import", exact=True).last).to_be_visible()
     page.get_by_role("tab", name="Settings").click()
-    expect(page.locator("#model-list")).to_contain_text("Echo")
+    expect(page.locator(".models-list")).to_contain_text("Echo")
     page.get_by_role("tab", name="Explore").click()
     plant(served.studio, "q", "r")
     page.keyboard.press("n")

@@ -15,7 +15,7 @@ pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: the 
 from studio import catalogue, config, jobs
 from tests import tiny_gguf
 from tests.browser.test_judge import shoot, to
-from tests.conftest import Served, wait
+from tests.conftest import ECHO, Served, wait
 from tests.hub import Hub, hub
 
 pytestmark = pytest.mark.browser
@@ -57,7 +57,6 @@ def test_download_use_test_unload_remove(at: Hub, page: Page, served: Served) ->
     row.get_by_role("button", name="Use").click()
     expect(row.locator(".model-state")).to_have_text("here, in the list")
     assert config.load(served.studio.config.home).models[0].name == ENTRY.name
-    expect(page.locator("#model-list")).to_contain_text(ENTRY.name)
 
     listed = page.locator(f'[data-listed="{ENTRY.name}"]')
     expect(listed).to_contain_text("not loaded")
@@ -68,6 +67,15 @@ def test_download_use_test_unload_remove(at: Hub, page: Page, served: Served) ->
     shoot(page, "models-tested")
     listed.get_by_role("button", name="Unload").click()
     expect(listed).to_contain_text("not loaded")
+    expect(listed.locator(".model-settings")).to_contain_text(f"{ENTRY.file} · mmproj = ")
+    listed.get_by_role("button", name="Take out").press("Enter")
+    expect(listed).to_contain_text("Take it out of the list? Its files stay.")
+    listed.get_by_role("button", name="Yes, take out").click()
+    expect(listed).to_have_count(0)
+    expect(page.locator(f'[data-listed="{ECHO.name}"]')).to_be_visible()
+    assert all(m.name != ENTRY.name for m in config.load(served.studio.config.home).models)
+    row.get_by_role("button", name="Use").click()
+    expect(listed).to_be_visible()
 
     row.get_by_role("button", name="Remove files").click()
     expect(row).to_contain_text("of files and take it out of the list?")
@@ -79,11 +87,16 @@ def test_download_use_test_unload_remove(at: Hub, page: Page, served: Served) ->
     assert not catalogue.folder(served.studio.config.home, ENTRY.repository).exists()
 
 
-def test_cancelled_and_resumed(at: Hub, page: Page, served: Served) -> None:
+def test_named_cancelled_and_resumed(at: Hub, page: Page, served: Served) -> None:
+    """A file of the hub that no catalogue has: typed, cancelled, gone on with, used under its own name."""
     at.pause = threading.Event()
+    at.models["tiny/own"] = at.models[ENTRY.repository]
     to(page, "Settings")
-    row = page.locator(f'[data-model="{ENTRY.name}"]')
-    row.get_by_role("button", name="Download").click()
+    row = page.locator(f'[data-model="tiny/own/{ENTRY.file}"]')
+    page.locator("#models-path").fill(f"tiny/own/{ENTRY.file}")
+    page.locator("#models-mmproj").fill(ENTRY.mmproj)
+    page.locator("#models-called").fill("My own")
+    page.locator("#models-called").press("Enter")
     expect(row).to_contain_text(re.compile(r"downloading [1-9]"), timeout=20_000)
     row.get_by_role("button", name="Cancel").click()
     expect(row.get_by_role("button", name="Resume")).to_be_visible(timeout=10_000)
@@ -91,6 +104,8 @@ def test_cancelled_and_resumed(at: Hub, page: Page, served: Served) -> None:
     at.pause = None
     row.get_by_role("button", name="Resume").click()
     expect(row.locator(".model-state")).to_have_text("here", timeout=20_000)
+    row.get_by_role("button", name="Use").click()
+    expect(page.locator('[data-listed="My own"]')).to_contain_text("images and text")
     assert any(line.startswith(ENTRY.file) or line.startswith(ENTRY.mmproj) for line in at.ranges)
     wait(lambda: all(j["status"] != "running" for j in jobs.refresh(served.studio.store)))
 
@@ -109,7 +124,7 @@ def test_own_file_on_a_phone(files: Path, page: Page, served: Served) -> None:
     path = page.locator("#models-path")
     path.fill("/no/such/model.gguf")
     page.locator("#models-called").fill("Mine")
-    page.locator(".models-form button").click()
+    page.locator(".models-own button").click()
     expect(page.locator(".toast.bad")).to_contain_text("There is nothing at '/no/such/model.gguf'")
     expect(path).to_have_value("/no/such/model.gguf")  # nothing typed is lost
     path.fill(str(files / ENTRY.file))
