@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from studio import StudioError, markdown, tokens
+from studio import StudioError, markdown
 from studio.actions import Studio, sent, spans
 from studio.live import Growing
 from studio.tree import Node, Part
@@ -95,7 +95,6 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
     words = studio.store.words(ids, who)
     images = studio.store.images([p.image_sha256 for n in nodes for p in n.parts if p.image_sha256])
     judged = judge_scores(studio, nodes[0].tree_id) if nodes else {}
-    asked = studio.store.proposals(ids)
     return [
         {
             "id": n.id, "role": n.role, "text": n.text, "parts": [_part(studio, p, images) for p in n.parts],
@@ -104,28 +103,10 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
             "tokens": n.completion_tokens, "prompt_tokens": n.prompt_tokens, "first_token_ms": n.first_token_ms,
             "latency_ms": n.latency_ms, "created_at": n.created_at, "reasoning": n.params.get("reasoning", ""), "scores": scores.get(n.id, {}),
             "others": others.get(n.id, []), "judge": judged.get(n.id),
-            **_words(n, words.get(n.id, []), images), **wanted(n, asked.get(n.id, {})),
+            **_words(n, words.get(n.id, []), images),
         }
         for n in nodes
     ]  # fmt: skip
-
-
-def wanted(node: Node, proposed: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """The pictures that a message asks for: ``tokens`` without a picture in their place (``part``: where; ``pair``: which part is
-    their picture all the same; ``proposal``), ``placed`` (a part's number: the proposal or the place of its token), ``loose`` parts,
-    and in words what does not fit. ``written``: the text to edit, where pictures stand in it."""
-    spots = tokens.spots(node.parts)
-    if not spots and not (node.role == "assistant" and node.images):
-        return {"tokens": [], "placed": {}, "loose": [], "unfit": ""}
-    fit = tokens.matched(node.parts, node.role == "assistant")
-    shown = ("id", "caption", "tool", "why", "state", "note", "image_sha256", "params")
-    rows = {place: {k: row[k] for k in shown} | {"by": row["decided_by"]} for place, row in proposed.items()}
-    placed = {s.part: {"place": s.place, "proposal": rows.get(s.place, {}).get("id")} for s in spots if s.image}
-    return {
-        "tokens": [{"place": s.place, "part": s.part, "caption": s.caption, "pair": fit.pairs.get(s.place), "proposal": rows.get(s.place)}
-                   for s in spots if not s.image],
-        "placed": placed, "loose": fit.loose, "unfit": fit.sentence(),
-    } | ({"written": tokens.whole(node.parts)} if placed else {})  # fmt: skip
 
 
 def said(studio: Studio, node_id: str) -> dict[str, Any]:
@@ -198,7 +179,7 @@ def judge_scores(studio: Studio, tree_id: str) -> dict[str, dict[str, list[float
 
 def growing(studio: Studio, run: Growing) -> dict[str, Any]:
     """One reply on its way: only what changes while it grows."""
-    return {"id": run.node_id, "html": markdown.render(tokens.closed(run.text)) if run.text else "", "phase": run.phase, "error": run.error,
+    return {"id": run.node_id, "html": markdown.render(run.text) if run.text else "", "phase": run.phase, "error": run.error,
             "reasoning": run.reasoning, "judge": studio.judge.growing.get(run.node_id),
             "tokens": run.tokens, "first_token_ms": run.first_token_ms, "latency_ms": run.latency_ms}  # fmt: skip
 
