@@ -15,15 +15,16 @@ from studio import (
     StudioError,
     actions,
     annotating,
+    checking,
     claims,
     estimates,
+    finding,
     judgescreen,
     learning,
     modellist,
     models,
     panel,
     pictures,
-    retrieving,
     steering,
     steering_view,
     verification,
@@ -190,18 +191,6 @@ def _picture_apply(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     return pictures.shown(studio, pictures.apply_to(studio, str(data["sha256"]), data["edits"]))
 
 
-def _retrieve_search(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
-    own, words, folder = retrieving.of(studio), str(data["words"])[:1000], data.get("folder")
-    if folder == "web":
-        return asdict(own.search_web(words))
-    return asdict(own.search(words, str(data.get("way", "both")), int(folder) if folder else None))
-
-
-def _retrieve_folder(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
-    retrieving.act(studio, str(data["act"]), data.get("path"), data.get("folder"))
-    return retrieving.state(studio)
-
-
 CALLS: dict[str, Call] = {
     "open": _open,
     "outline": lambda studio, data: views.outline(studio, data["tree"]),
@@ -279,12 +268,8 @@ CALLS: dict[str, Call] = {
     "picture_apply": _picture_apply,
     "picture_lineage": lambda studio, data: pictures.lineage(studio, str(data["sha256"]), bool(data.get("blind"))),
     "picture_preview": lambda studio, data: pictures.preview(studio, str(data["sha256"]), data["edits"]),
-    "retrieve": lambda studio, data: retrieving.state(studio),
-    "retrieve_folder": _retrieve_folder,
-    "retrieve_search": _retrieve_search,
-    "retrieve_take": lambda studio, data: retrieving.of(studio).take(
-        data["id"], str(data["words"])[:1000], str(data["way"])
-    ),
+    **finding.CALLS,
+    **checking.CALLS,
     "guidelines": lambda studio, data: {"html": annotating.guidelines()},
     "annotate_skip": lambda studio, data: annotating.skip(studio, data["item"]),
 }

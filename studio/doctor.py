@@ -11,14 +11,15 @@ import socket
 import sqlite3 as system_sqlite
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from sqlite_utils.utils import sqlite3
 
-from backends import hf, keys
+from backends import BackendError, checks, hf, keys
 from backends.base import ModelSpec
-from studio import StudioError, catalogue, config
+from backends.retrieve import clip
+from studio import StudioError, catalogue, config, seeing
 from studio.store import Store
 from studio.store.connection import SAFE_WAL
 
@@ -47,13 +48,25 @@ def inspect(home: Path) -> list[Finding]:
     except StudioError as error:
         found.append(Finding("settings", "missing", str(error), "Mend or remove studio.toml."))
         models: tuple[ModelSpec, ...] = (config.BUILTIN, config.ECHO)
+        finding: dict[str, Any] = {}
     else:
         found.append(Finding("settings", "ok", f"Judgements are signed {settings.annotator!r}"))
-        models = settings.models
+        models, finding = settings.models, settings.retrieve
     servers = [_server(m) for m in models if m.backend == "openai"]
     local = [_local(m) for m in models if m.backend == "transformers"]
     files = [_gguf(m) for m in models if m.backend == "llama"]
-    return [*found, _builtin(), _transformers(), *servers, *local, *files, _downloaded(home), _machine()]
+    return [
+        *found,
+        _builtin(),
+        _transformers(),
+        _measures(),
+        _clip(finding),
+        *servers,
+        *local,
+        *files,
+        _downloaded(home),
+        _machine(),
+    ]
 
 
 def _sqlite() -> Finding:
@@ -115,6 +128,26 @@ def _transformers() -> Finding:
         )
     said = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch"))
     return Finding("transformers", "ok", said)
+
+
+def _measures() -> Finding:
+    """Whether pictures can be measured. Imports none of it."""
+    if lacking := checks.missing():
+        return Finding("measures", "warn", f"{', '.join(lacking)} not installed", checks.GET_IT)
+    names = ", ".join(m.name for m in checks.measures().values() if m.of == "picture")
+    return Finding("measures", "ok", f"scikit-image {importlib.metadata.version('scikit-image')}: {names}")
+
+
+def _clip(settings: dict[str, Any]) -> Finding:
+    """Whether there is a CLIP model to find pictures by what they show. Loads nothing."""
+    if not settings.get("clip"):
+        return Finding("CLIP", "warn", "no model: pictures are not found by what they show", seeing.GET_IT)
+    folder = Path(str(settings["clip"])).expanduser()
+    try:
+        vision, text = clip.found(folder)
+    except BackendError as error:
+        return Finding("CLIP", "warn", str(error), seeing.GET_IT)
+    return Finding("CLIP", "ok", f"{folder}: {vision.name}, {text.name}")
 
 
 def _local(model: ModelSpec) -> Finding:

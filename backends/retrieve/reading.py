@@ -86,13 +86,13 @@ def facts(path: Path, below: str) -> Facts:
         size, said = picture.size, _said(picture)
         picture.draft("L", SMALL)
         picture.load()
-        looks = _looks(picture)
+        alike = _looks(picture)
     beside, problem = _sidecars(path)
     licence, author = (beside.get(k) or said.pop(k, "") for k in ("licence", "author"))
     words = joined([*said.values(), beside.get("tags", "")])
     return Facts(
         hashlib.sha256(data).hexdigest(), *size, len(data), name_in_words(below), beside.get("caption", ""), words,
-        licence, author, beside.get("source_url", ""), looks, problem,
+        licence, author, beside.get("source_url", ""), alike, problem,
     )  # fmt: skip
 
 
@@ -114,6 +114,14 @@ def small(data: bytes, side: int) -> bytes:
         out = io.BytesIO()
         upright.save(out, "WEBP", quality=80, method=0)
         return out.getvalue()
+
+
+def looks(data: bytes) -> int | None:
+    """How a picture file looks, as in ``Facts``. Raises Unusable."""
+    with _opened(data) as picture:
+        picture.draft("L", SMALL)
+        picture.load()
+        return _looks(picture)
 
 
 @contextlib.contextmanager
