@@ -18,6 +18,7 @@ from studio import (
     checking,
     claims,
     estimates,
+    generating,
     finding,
     judgescreen,
     learning,
@@ -270,6 +271,7 @@ CALLS: dict[str, Call] = {
     "picture_preview": lambda studio, data: pictures.preview(studio, str(data["sha256"]), data["edits"]),
     **finding.CALLS,
     **checking.CALLS,
+    **generating.CALLS,
     "guidelines": lambda studio, data: {"html": annotating.guidelines()},
     "annotate_skip": lambda studio, data: annotating.skip(studio, data["item"]),
 }

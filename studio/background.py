@@ -30,6 +30,7 @@ class Task:
     error: str = ""
     state: str = "waiting"
     stop: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)  # set once it is over
 
     @property
     def over(self) -> bool:
@@ -45,12 +46,13 @@ Work = Callable[[Task], None]
 
 
 class Background:
-    """Starts, tells and cancels tasks. Thread-safe."""
+    """Starts, tells and cancels tasks, in the order in which they were started. Thread-safe."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task] = {}
         self._threads: set[threading.Thread] = set()
-        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
 
     def start(self, key: str, title: str, work: Work) -> Task:
         """Run ``work(task)`` when its turn comes; it returns early, soon after ``task.stop`` is set.
@@ -90,25 +92,22 @@ class Background:
             thread.join(timeout_s)
 
     def _run(self, task: Task, work: Work) -> None:
-        end, error = (
-            "failed",
-            UNFORESEEN,
-        )  # what is left if something unforeseen raises; the terminal then has the traceback
+        # what is left if something unforeseen raises; the terminal then has the traceback
+        end, error = "failed", UNFORESEEN
         try:
-            while not self._turn.acquire(timeout=POLL_S):
-                if task.stop.is_set():
-                    break
-            else:
-                try:
+            with self._lock:
+                while not task.stop.is_set() and next(t for t in self._tasks.values() if not t.over) is not task:
+                    self._ended.wait(POLL_S)
+                if not task.stop.is_set():
                     task.state = "running"
-                    if not task.stop.is_set():
-                        work(task)
-                finally:
-                    self._turn.release()
+            if not task.stop.is_set():
+                work(task)
             end, error = ("cancelled" if task.stop.is_set() else "done"), ""
         except (StudioError, BackendError) as problem:
             error = str(problem)
         finally:
-            task.error, task.state = error, end
             with self._lock:
+                task.error, task.state = error, end
                 self._threads.discard(threading.current_thread())
+                self._ended.notify_all()
+            task.ended.set()

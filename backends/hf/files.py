@@ -126,7 +126,7 @@ def _from_hub(name: str, gguf: str | None, revision: str | None, stop: threading
     folder: Path | None
     how: dict[str, Any] = {
         "revision": revision, "allow_patterns": [gguf] if gguf else list(WANTED), "ignore_patterns": ["*/*"],
-        "cache_dir": os.environ.get("HF_HUB_CACHE"), "endpoint": os.environ.get("HF_ENDPOINT"), "tqdm_class": _silent(stop),
+        "cache_dir": os.environ.get("HF_HUB_CACHE"), "endpoint": os.environ.get("HF_ENDPOINT"), "tqdm_class": silent(stop),
     }  # fmt: skip
     try:
         try:
@@ -193,7 +193,7 @@ def explain(error: Exception, name: str, revision: str | None) -> BackendError:
     return BackendError(f"The download of {name} broke off ({said[0][:120]}). Ask again: what has arrived is kept.")
 
 
-def _silent(stop: threading.Event) -> Any:
+def silent(stop: threading.Event) -> Any:
     """A progress bar that shows nothing, and ends the download once ``stop`` is set."""
     from tqdm import tqdm
 
@@ -218,14 +218,15 @@ def weight_bytes(files: Files, float_bytes: int) -> int:
     """
     if files.gguf:
         return sum(n * float_bytes for n in _gguf_sizes(files.folder / files.gguf))
-    total = 0
-    for path in sorted(files.folder.glob("model*.safetensors")):
-        for kind, count in _tensors(path):
-            total += count * (float_bytes if kind in FLOATS else OTHERS.get(kind, 1))
-    return total
+    return sum(file_bytes(path, float_bytes) for path in sorted(files.folder.glob("model*.safetensors")))
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, int]]:
+def file_bytes(path: Path, float_bytes: int) -> int:
+    """Memory that one safetensors file takes with ``float_bytes`` a number. Raises BackendError when it is none, or cut off."""
+    return sum(n * (float_bytes if kind in FLOATS else OTHERS.get(kind, 1)) for kind, n in tensors(path))
+
+
+def tensors(path: Path) -> Iterator[tuple[str, int]]:
     """(dtype, numbers) of each tensor in a safetensors file: 8 bytes of length, then JSON."""
     try:
         with path.open("rb") as file:
@@ -265,10 +266,16 @@ def _gguf_sizes(path: Path) -> list[int]:
         ) from error
 
 
-def check_fits(name: str, needed: int, available: int, where: str) -> None:
+def check_fits(
+    name: str,
+    needed: int,
+    available: int,
+    where: str,
+    instead: str = "choose a smaller model, or a quantised GGUF with the llama backend",
+) -> None:
     """Raises BackendError with advice when ``needed`` bytes of weights and a tenth more are over ``available``."""
     if needed * ROOM > available:
         raise BackendError(
             f"{name} needs about {needed * ROOM / 2**30:.1f} GiB on {where}, where {available / 2**30:.1f} GiB are free. "
-            "Close other programs, unload other models, choose a smaller model, or a quantised GGUF with the llama backend."
+            f"Close other programs, unload other models, {instead}."
         )

@@ -7,23 +7,25 @@ from dataclasses import replace
 from backends import ModelSpec
 from studio import __version__, config
 from studio.actions.core import Studio
+from studio.config import Table
 
 
-def add_model(studio: Studio, spec: ModelSpec) -> None:
-    """Add a model to ``studio.toml`` and to the list."""
-    config.add_model(studio.config.home, spec)
+def add_model(studio: Studio, spec: ModelSpec, table: Table = "model") -> None:
+    """Add a model to ``studio.toml`` and to the list of those that chat, or that draw."""
+    config.add_model(studio.config.home, spec, table)
     reload_models(studio)
 
 
-def remove_model(studio: Studio, name: str) -> None:
-    """Take a model of ``studio.toml`` out of the list."""
-    config.remove_model(studio.config.home, name)
+def remove_model(studio: Studio, name: str, table: Table = "model") -> None:
+    """Take a model of ``studio.toml`` out of its list."""
+    config.remove_model(studio.config.home, name, table)
     reload_models(studio)
 
 
 def reload_models(studio: Studio) -> None:
     """Read the models of ``studio.toml`` again."""
-    studio.config = replace(studio.config, models=config.load(studio.config.home).models)
+    found = config.load(studio.config.home)
+    studio.config = replace(studio.config, models=found.models, image_models=found.image_models)
 
 
 def about(studio: Studio) -> str:
