@@ -30,6 +30,7 @@
       fold('What was sent', data.sent.messages && sent(data.sent)),
       fold(`Tools it asked for (${data.tools.length}), not run`, data.tools.length && h('div.sent', {}, ...data.tools.map(t => h('pre', {}, t)))),
       fold(`Pictures (${data.images.length})`, data.images.length && h('div', {}, ...data.images.map(picture))),
+      window.studioChecks.dialogue(studio.card(id)),
       fold('Judgements and their history', data.history.length && history(data.history), true)].filter(Boolean));
     for (const [title, fold] of folds()) fold.open = before.get(title) ?? fold.open;
   }
@@ -45,7 +46,7 @@
 
   /* Text as it was sent; a picture as its caption, and whether the model saw pixels or read that caption. */
   const GIVEN = { pixels: 'sent as pixels', caption: 'sent as its caption', later: 'came later: this was read as text' };
-  const contents = ({ content, given }) => content.map((text, i) => given[i] === null ? h('pre', {}, text)
+  const contents = ({ content, given = [] }) => content.map((text, i) => typeof given[i] !== 'string' ? h('pre', {}, text)
     : h('div.sent-picture', {}, h('pre', {}, text), GIVEN[given[i]] && h('span.soft', {}, GIVEN[given[i]])));
 
   const picture = row => h('div.lineage', {}, h('img', { src: `/thumb/${row.sha256}`, alt: '', loading: 'lazy' }),

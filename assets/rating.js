@@ -5,6 +5,7 @@ window.studioRating = (() => {
   const rubric = window.studioRubric;
   const local = rubric.dimensions.filter(d => d.level === 'local'), global = rubric.dimensions.filter(d => d.level === 'global');
   const cursors = new Map();   // reply id -> index of the dimension that the next digit rates
+  let given = [];              // what was rated and may be missing in a view that was asked for before it was saved
 
   const rows = card => card.end ? [...local, ...global] : local;
   const cursor = card => {
@@ -13,17 +14,27 @@ window.studioRating = (() => {
   };
 
   async function rate(card, code, value) {
-    const group = document.querySelectorAll(`[data-rate="${card.id}"]`);
-    say(group, 'Saving…');
+    const groups = () => document.querySelectorAll(`[data-rate="${card.id}"]`), mine = { id: card.id, code, value, saved: Infinity }, before = card.scores[code];
+    given.push(mine);
+    say(groups(), 'Saving…');
     try {
       const answer = await inLine(() => call('rate', { node: card.id, dimension: code, value }));
+      mine.saved = performance.now();
+      card = window.studio.card(card.id) || card;  // it may have been drawn anew meanwhile
       card.scores = answer.scores;
-      say(group, value === null ? `${code} cleared` : `${code} saved`, 'saved');
+      say(groups(), value === null ? `${code} cleared` : `${code} saved`, 'saved');
     } catch (error) {
-      say(group, 'Not saved', 'bad');
+      given = given.filter(g => g !== mine);
+      put(window.studio.card(card.id) || card, code, before);
+      say(groups(), 'Not saved', 'bad');
     }
     paint(card);
     window.studio.emit('rated', card);
+  }
+
+  function put(card, code, value) {
+    if (value === null || value === undefined) delete card.scores[code];
+    else card.scores[code] = value;
   }
 
   function say(groups, text, kind = '') {
@@ -102,7 +113,15 @@ window.studioRating = (() => {
   }
 
   on('focus', () => window.studio.cards().filter(c => c.role === 'assistant').forEach(paint));
-  on('view', () => cursors.clear());
+  on('view', ({ view }) => {
+    for (const id of cursors.keys()) if (id !== view.focus) cursors.delete(id);  // where somebody is rating, the next digit stays the next
+    given = given.filter(g => g.saved > view.asked);
+    for (const { id, code, value } of given) {
+      const card = window.studio.card(id);
+      if (card) put(card, code, value);
+    }
+  });
+  on('undone', () => cursors.clear());
   const complete = card => rows(card).every(d => d.code in card.scores);
   return { block, key, back, paint, complete };
 })();

@@ -76,15 +76,16 @@ window.studio = (() => {
     await call('undo', undo);
     sessionStorage.setItem('studio-undos', JSON.stringify(state.undos));
     toast(`Undone: ${undo.label}`);
+    emit('undone');
     await refresh();
     emit('changed');
   });
 
   /* ---- what is shown */
   async function open(what, { remember = true } = {}) {
-    const mine = ++opening;
+    const mine = ++opening, asked = performance.now();
     waiting++;
-    const view = await call('open', what).finally(() => { waiting--; });
+    const view = Object.assign(await call('open', what).finally(() => { waiting--; }), { asked });
     if (mine === opening) show(view, remember);  // else a later click was faster
   }
 
@@ -104,7 +105,7 @@ window.studio = (() => {
   }
 
   /* Again what is shown; not while a click is on its way, whose answer will be as fresh and must not be overtaken. */
-  const refresh = () => waiting ? Promise.resolve() : state.view?.tree ? open({ lanes: state.view.lanes, node: state.focus }, { remember: false }) : Promise.resolve();
+  const refresh = () => waiting ? Promise.resolve() : state.view?.tree ? open({ lanes: state.view.lanes, node: state.focus, waiting: (state.view.waiting || []).map(w => w.id) }, { remember: false }) : Promise.resolve();
   const blank = () => show({ tree: null, title: '', focus: null, lanes: [], shared: [], columns: [], growing: [] });
 
   function focus(id, { scroll = true } = {}) {
@@ -134,8 +135,21 @@ window.studio = (() => {
     if (value.live) {
       if (state.view?.tree !== value.tree) return;
       value.live.forEach(reply => emit('grow', reply));
+      if (!value.over && stale(value.live)) refresh();
       if (value.over) { state.following = null; refresh().then(() => emit('changed')); }
     }
+  }
+
+  /* A reply that ended while others grow, or one that began because a question had waited: worth one look at the whole. */
+  const looked = new Set();
+  function stale(live) {
+    const grows = reply => !['done', 'stopped', 'failed'].includes(reply.phase);
+    const going = new Set(live.filter(grows).map(reply => reply.id));
+    const keys = [...cards().filter(c => c.status === 'streaming' && !going.has(c.id)).map(c => `${c.id} ended`),
+      ...(state.view.waiting?.length ? [...going].filter(id => !card(id)).map(id => `${id} began`) : [])].filter(key => !looked.has(key));
+    if (waiting || !keys.length) return false;
+    keys.forEach(key => looked.add(key));
+    return true;
   }
 
   const stop = () => {

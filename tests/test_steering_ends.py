@@ -18,7 +18,10 @@ from studio.actions import Studio
 from studio.steering_run import Run, current
 from studio.tree import Part
 from tests.conftest import SLOW, how, plant, settle, wait
-from tests.test_steering import WISH, base, judged, one_thread, over, pruned, shown, siblings  # noqa: F401
+from tests.test_steering import WISH, judged, over, pruned, shown, siblings  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 # ---- cancelled, stopped, closed
 

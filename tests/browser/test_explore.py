@@ -159,6 +159,22 @@ def test_rating_takes_four_keys(page: Page, served: Served) -> None:
     expect(page.locator(".toast").last).to_contain_text("Undone")
 
 
+def test_a_page_that_is_drawn_anew_while_somebody_rates_moves_no_score(page: Page, served: Served) -> None:
+    ids = plant(served.studio, *(text for i in range(6) for text in (f"q{i}", f"r{i}")))
+    page.evaluate("id => studio.open({tree: id})", served.studio.store.node(ids[0]).tree_id)
+    for reply in ids[1::2]:
+        page.locator(f'[data-id="{reply}"] .body').click()
+        for key in "3210":
+            page.evaluate("() => { studio.refresh(); }")  # asked for before this key, drawn after it
+            page.keyboard.press(key)
+            page.wait_for_timeout(40)
+    wait(lambda: all(len(s) == 4 for s in served.studio.store.scores(ids[1::2], "ann").values()), 20, "all scores")
+    for reply in ids[1::2]:
+        assert served.studio.store.scores([reply], "ann")[reply] == {"L1": 3, "L2": 2, "L3": 1, "L4": 0}
+        expect(page.locator(f'[data-rate="{reply}"].local .chosen')).to_have_text(["3", "2", "1", "0"])
+    assert served.studio.store.rows("SELECT count(*) AS n FROM scores") == [{"n": 24}]
+
+
 def test_meaning_and_history_of_a_score(page: Page, served: Served) -> None:
     a, b = plant(served.studio, "q", "r")
     page.evaluate("id => studio.open({tree: id})", served.studio.store.node(a).tree_id)

@@ -1,6 +1,6 @@
 """The judge moderates in a real browser: best of n, better than this, why, undo, reload, blind, what a score rests on."""
 
-# ruff: noqa: F811 -- a fixture that is imported is asked for by its name
+
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ pytest.importorskip("torch", reason="torch is not installed: the judge's tests d
 
 from studio.steering_run import current
 from tests.browser.test_explore import choose, finished, send
-from tests.browser.test_judge import base, few_threads, judged, scored, shoot, to  # noqa: F401
+from tests.browser.test_judge import judged, scored, shoot, to
 from tests.conftest import SLOW, Served, plant, settle, wait
 from tests.test_ordering import REPORT
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("one_thread", "no_jobs_left")]
 
 
 def best_of(page: Page, n: int, keep: int = 1, dimension: str = "L4") -> None:
