@@ -48,6 +48,10 @@ class Failures:
         why = _plain(str(error), key)
         return BackendError(f"{self.base_url} does not answer like an OpenAI server ({why}). Check the base URL.")
 
+    def said(self, error: Any, key: str | None) -> str:
+        """What the server wrote about its refusal, in one line without the key."""
+        return _plain(_said(error, error.body if isinstance(error.body, dict) else {}), key)
+
     def cut(self, arrived: int) -> BackendError:
         """The line for a stream that ended in the middle."""
         if not arrived:  # llama-cpp-python's server ends this way when a dialogue is too long

@@ -11,96 +11,23 @@ import binascii
 import contextlib
 import itertools
 import threading
-import time
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
-from backends import BackendError
-from backends.base import ModelSpec
+from backends import BackendError, ModelSpec, keys, painting
 from backends.painting import Painter, Painters, Step, Wish, checked
-from studio import StudioError, pictures
+from studio import StudioError, actions, pictures
 from studio.actions import Studio
-from studio.background import Background, Task
+from studio.background import Background
+from studio.generating_run import Run
 from studio.media import MAX_BYTES
 
+UNLOAD_S = 10.0
 KEPT = 20  # runs on the screen, of this studio's life
 NONE = (
     "No model that draws is set up yet. Settings has models to download (SD-Turbo is the smallest); a folder of diffusers, or a "
     "server with the OpenAI images interface, can be added there too."
 )
-
-
-@dataclass
-class Run:
-    """Pictures of one wish. ``done`` holds what is finished: ``sha256, width, height, thumb, seed``, one a variant."""
-
-    id: str
-    model: str
-    wish: Wish
-    source: str | None
-    task: Task
-    step: Step = field(default_factory=lambda: Step(0, phase="loading"))
-    preview: bytes = b""
-    done: list[dict[str, Any]] = field(default_factory=list)
-    pace: Pace = field(default_factory=lambda: Pace())
-
-    @property
-    def state(self) -> str:
-        """waiting, loading, running, done, cancelled or failed."""
-        return self.step.phase if self.task.state == "running" else self.task.state
-
-    @property
-    def pictures(self) -> list[str]:
-        """The hashes of the finished variants, in their order."""
-        return [d["sha256"] for d in self.done]
-
-    def wait(self, timeout_s: float | None = None) -> Run:
-        """Wait until it is over, ``timeout_s`` seconds at most; see ``state`` and ``task.error``."""
-        self.task.ended.wait(timeout_s)
-        return self
-
-    def told(self) -> dict[str, Any]:
-        """What the screen shows of it."""
-        step, over = self.step, self.task.over
-        left = None if over or self.state != "running" else self.pace.eta_s(step, self.wish.variants)
-        shown = f"data:image/webp;base64,{base64.b64encode(self.preview).decode()}" if self.preview and not over else ""
-        return {
-            "id": self.id, "model": self.model, "task": self.wish.task, "prompt": self.wish.prompt, "state": self.state,
-            "error": self.task.error, "note": self.task.note, "variant": step.variant, "variants": self.wish.variants,
-            "step": step.step, "steps": step.steps, "eta_s": left, "preview": shown, "pictures": list(self.done),
-        }  # fmt: skip
-
-
-class Pace:
-    """How long steps take, and so how long the rest will; loading is not counted, the first step only until there are others."""
-
-    def __init__(self) -> None:
-        self._last: float | None = None
-        self._steps: list[float] = []
-        self._variants: list[float] = []
-        self._began = 0.0
-
-    def take(self, step: Step) -> None:
-        """Note that a step has come."""
-        now = time.monotonic()
-        if step.image:
-            self._variants.append(now - self._began)
-        elif step.step and self._last is not None:
-            self._steps.append(now - self._last)
-        if step.image or self._last is None:
-            self._began = now
-        self._last = now
-
-    def eta_s(self, step: Step, variants: int) -> float | None:
-        """Seconds until all variants are there; None while nobody knows."""
-        if step.steps and self._steps:
-            known = self._steps[1:] or self._steps
-            left = step.steps * (variants - step.variant) - step.step
-            return round(left * sum(known) / len(known), 1)
-        if self._variants:
-            left = variants - step.variant - bool(step.image)
-            return round(left * sum(self._variants) / len(self._variants), 1)
-        return None
 
 
 class Generator:
@@ -131,10 +58,9 @@ class Generator:
         with self._lock:
             key = f"run-{next(self._numbers)}"
             queue = self._queues.setdefault(model, Background())
-            ready = threading.Event()  # the run is complete before its work looks at it
-            task = queue.start(key, wish.prompt[:80], lambda _: self._work(self.runs[key], painter, ready))
-            self.runs[key] = Run(key, model, wish, source, task)
-            ready.set()
+            task = queue.start(key, wish.prompt[:80], lambda _: self._work(key, wish, painter))
+            without_files = replace(wish, source=None, mask=None)  # those belong to its work
+            self.runs[key] = Run(key, model, without_files, source, task)
             for old in [r for r in self.runs.values() if r.task.over][: max(0, len(self.runs) - KEPT)]:
                 del self.runs[old.id]
                 self._queues[old.model].cancel(old.id)
@@ -146,9 +72,10 @@ class Generator:
             raise StudioError("This run is no longer known: the studio was started again. What it finished is kept.")
         return self.runs[key]
 
-    def _work(self, run: Run, painter: Painter, ready: threading.Event) -> None:
-        ready.wait()
-        with contextlib.closing(iter(painter.paint(run.wish, run.task.stop))) as steps:  # type: ignore[type-var]
+    def _work(self, key: str, wish: Wish, painter: Painter) -> None:
+        with self._lock:  # whoever starts a run holds it until the run is complete
+            run = self.runs[key]
+        with contextlib.closing(iter(painter.paint(wish, run.task.stop))) as steps:  # type: ignore[type-var]
             for step in steps:
                 if step.phase == "running":
                     run.pace.take(step)
@@ -227,7 +154,7 @@ def state(studio: Studio) -> dict[str, Any]:
     return {
         "models": [_told(own, spec) for spec in specs],
         "none": "" if specs else NONE,
-        "runs": [r.told() for r in reversed(own.runs.values())][:KEPT],
+        "runs": [r.told() for r in list(own.runs.values())[::-1][:KEPT]],
     }
 
 
@@ -245,22 +172,73 @@ def _told(own: Generator, spec: ModelSpec) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _number(value: Any, kind: Any) -> Any:
-    """A number of the page; None where the field is empty."""
-    return None if value in (None, "") else kind(value)
+def _number(value: Any) -> Any:
+    """A number of the page, whole where it is; None where the field is empty."""
+    if value in (None, ""):
+        return None
+    number = float(value)
+    return int(number) if number.is_integer() else number
 
 
 def _start(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
-    numbers = {k: _number(data.get(k), int) for k in ("width", "height", "steps", "seed")}
-    numbers |= {k: _number(data.get(k), float) for k in ("guidance", "strength")}
+    numbers = {k: _number(data.get(k)) for k in ("width", "height", "steps", "guidance", "seed", "strength")}
     run = start(studio, str(data["model"]), data["task"], str(data["prompt"]), str(data.get("negative") or ""), **numbers,
-                variants=_number(data.get("variants"), int) or 1, source=data.get("source"), mask=data.get("mask"))  # fmt: skip
+                variants=_number(data.get("variants")) or 1, source=data.get("source"), mask=data.get("mask"))  # fmt: skip
     return {"run": run.told()}
+
+
+def add(studio: Studio, spec: ModelSpec, key: str = "") -> None:
+    """Put a model that draws into ``studio.toml`` and the list; a typed key goes into the OS keyring.
+
+    Raises:
+        StudioError: no name, or one that is taken. BackendError: an impossible setting, no such folder, or a keyring that
+            does not open; the model is in the list then, and the key works until the studio ends.
+    """
+    if key:
+        spec = ModelSpec(spec.name, spec.backend, spec.settings | {"keyring": True})
+    _ = painting.create(spec).can  # what cannot be is said now, not at the first picture
+    actions.add_model(studio, spec, "image_model")
+    if key:
+        keys.keep(spec.settings["base_url"], key)
+
+
+def remove(studio: Studio, name: str) -> None:
+    """Take a model that draws out of the list and free its memory; its files stay. Raises StudioError when it still draws."""
+    actions.remove_model(studio, name, "image_model")
+    unload(studio, name)
+
+
+def unload(studio: Studio, name: str) -> None:
+    """Free the memory of a model that draws; the next run loads it again. Raises StudioError when it still draws."""
+    painter = of(studio).painters.opened().get(name)
+    if painter and not painter.unload(UNLOAD_S):
+        raise StudioError(f"{name} still draws after {UNLOAD_S:.0f} s. Cancel its runs, then unload it.")
+
+
+def _add(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    settings = {k: v for k, v in data.items() if k not in ("name", "backend", "key") and v not in (None, "")}
+    add(
+        studio, ModelSpec(str(data["name"]).strip(), str(data["backend"]), settings), str(data.get("key") or "").strip()
+    )
+    return state(studio)
+
+
+def _remove(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    remove(studio, str(data["name"]))
+    return state(studio)
+
+
+def _unload(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
+    unload(studio, str(data["name"]))
+    return state(studio)
 
 
 CALLS = {
     "generate": lambda studio, data: state(studio),
     "generate_start": _start,
     "generate_poll": lambda studio, data: {"run": of(studio).run(str(data["run"])).told()},
+    "generate_models_add": _add,
+    "generate_models_remove": _remove,
+    "generate_unload": _unload,
     "generate_cancel": lambda studio, data: {"run": cancel(studio, str(data["run"])).told()},
 }

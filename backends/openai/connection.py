@@ -19,6 +19,7 @@ from backends.openai.settings import Settings
 
 NO_KEY = "none"  # local servers want the header, not what is in it
 CHAT = "/chat/completions"
+MAX_REFUSAL = 2**18  # bytes
 # nothing else leaves: the openai package would add what it finds in the environment, and a description of the machine
 HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent"}
 
@@ -55,7 +56,7 @@ class Connection:
         plain = openai.DefaultAsyncHttpxClient(
             follow_redirects=False,  # one would carry the key elsewhere
             trust_env=not is_loopback(self.settings.base_url),  # no proxy between this machine and itself
-            event_hooks={"request": [only_ours]},
+            event_hooks={"request": [only_ours], "response": [_shorten]},
             timeout=timeout,
         )
         # no retries of its own: they are counted, waited for and shown by backends.openai.patience
@@ -87,6 +88,29 @@ class Connection:
         except (openai.OpenAIError, ValueError):
             return BackendError(f"{explained} Check the base URL too: it often ends in /v1.")
         return BackendError(f"{explained} Choose one that it offers: {', '.join(names[:6]) or 'it names none'}.")
+
+
+async def _shorten(answer: Any) -> None:
+    """Let no more of a refusal be read than a line is made of: it may have no end."""
+    if answer.status_code < 400:
+        return
+    import httpx2  # what the openai package speaks with
+
+    class Short(httpx2.AsyncByteStream):
+        def __init__(self, whole: Any) -> None:
+            self.whole, self.left = whole, MAX_REFUSAL
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for part in self.whole:
+                yield part[: self.left]
+                self.left -= len(part)
+                if self.left <= 0:
+                    return
+
+        async def aclose(self) -> None:
+            await self.whole.aclose()
+
+    answer.stream = Short(answer.stream)
 
 
 async def values(answer: Any) -> AsyncIterator[object]:

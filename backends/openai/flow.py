@@ -9,6 +9,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
@@ -16,9 +17,10 @@ from backends.base import BackendError, Delta
 
 POLL_S = 0.05  # how soon a set stop is seen while every source is silent
 Item = tuple[int, Delta]
+Piece = TypeVar("Piece")
 
 
-def flow(sources: Sequence[tuple[AsyncIterator[Item], Sequence[threading.Event]]]) -> Iterator[Item]:
+def flow(sources: Sequence[tuple[AsyncIterator[Piece], Sequence[threading.Event]]]) -> Iterator[Piece]:
     """Yield what the sources give, as it comes; a source ends once all of its events are set.
 
     One that fails does not disturb the others: its error is raised when all are over.
@@ -26,9 +28,9 @@ def flow(sources: Sequence[tuple[AsyncIterator[Item], Sequence[threading.Event]]
     Raises:
         BackendError: the first that a source raised.
     """
-    arrived: queue.SimpleQueue[tuple[int, Item | None]] = queue.SimpleQueue()
+    arrived: queue.SimpleQueue[tuple[int, Piece | None]] = queue.SimpleQueue()
 
-    async def fetch(number: int, source: AsyncIterator[Item]) -> None:
+    async def fetch(number: int, source: AsyncIterator[Piece]) -> None:
         try:
             async for item in source:
                 arrived.put((number, item))

@@ -44,16 +44,16 @@ class Loaded:
         if task == self.family.tasks[0] or task == "instruct":
             return self.pipeline
         if task not in self._others:
-            from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
+            with Quiet("transformers"):  # it would tell that torchvision is not here
+                from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 
-            kinds = {
+            kinds: dict[Task, Any] = {
                 "generate": AutoPipelineForText2Image,
                 "edit": AutoPipelineForImage2Image,
                 "inpaint": AutoPipelineForInpainting,
             }
-            made: Any = kinds[task].from_pipe(self.pipeline)
-            made.set_progress_bar_config(disable=True)
-            self._others[task] = made
+            self._others[task] = kinds[task].from_pipe(self.pipeline)
+            self._others[task].set_progress_bar_config(disable=True)
         return self._others[task]
 
 
