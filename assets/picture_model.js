@@ -13,6 +13,7 @@ window.studioPictureModel = ({ state, redraw, settings, leave }) => {
 
   /* What is being drawn, with any tool; and what lies over the picture. */
   function draft(pen, drawn, size) {
+    if (!state()) return;  // a frame that was asked for before the window closed
     const { tool, values, mask } = state();
     if (on() && drawn.points) mask.making(pen, made(drawn)); else paint(pen, tool, drawn, values[tool], size);
   }
