@@ -87,7 +87,8 @@
   on('compose', compose);
   on('view', ({ view }) => {
     const note = document.querySelector('#lane-note');
-    if (note) note.textContent = view.lanes.length > 1 ? `Goes to all ${view.lanes.length} lanes, each with its own model and history.` : '';
+    const grows = studio.cards().some(c => c.end && c.status === 'streaming');
+    if (note) note.textContent = [view.lanes.length > 1 ? `Goes to all ${view.lanes.length} lanes, each with its own model and history.` : '', grows ? 'What you send now waits until the reply above it is done.' : ''].filter(Boolean).join(' ');
     document.body.classList.toggle('studio-growing', view.growing.length > 0);
   });
 })();

@@ -56,7 +56,7 @@
   };
 
   const parent = card => { const all = studio.cards(); return all[all.indexOf(card) - 1]?.id; };
-  const asked = async answer => { await studio.open({ lanes: answer.replies, node: answer.replies[0] }); studio.emit('changed'); };
+  const asked = async answer => { pinned = true; await studio.open({ lanes: answer.replies, node: answer.replies[0] }); studio.emit('changed'); };
 
   function editor(card) {
     const article = root.querySelector(`[data-id="${card.id}"]`), body = article?.querySelector('.body');
@@ -128,13 +128,16 @@
     view.columns = view.columns.map(column => column.map(keep));
     const here = new Set([...view.shared, ...view.columns.flat()].map(c => c.id));
     for (const id of drawn.keys()) if (!here.has(id)) drawn.delete(id);
-    const shared = view.shared.map(c => () => element(c)), hidden = Math.max(0, shared.length - FIRST);
+    const under = card => [element(card), ...window.studioWaiting.under(card.id)];
+    const shared = view.shared.map(c => () => under(c)), hidden = Math.max(0, shared.length - FIRST);
     const list = h('div.cards', {}, ...shared.slice(hidden).map(make => make()));
-    const more = hidden ? h('button.earlier', { onclick: () => { more.remove(); list.prepend(...shared.slice(0, hidden).map(make => make())); } }, `Show ${hidden} earlier messages`) : null;
+    const more = hidden ? h('button.earlier', { onclick: () => { more.remove(); list.prepend(...shared.slice(0, hidden).flatMap(make => make())); } }, `Show ${hidden} earlier messages`) : null;
     const columns = view.columns.length ? h('div.lanes', {}, ...view.columns.map((column, i) => h('section.lane', { ariaLabel: `Lane ${i + 1}` },
       h('div.lane-head', {}, h('b', {}, `Lane ${i + 1}`), h('button.tool', { title: 'Go on with this lane alone', onclick: () => studio.open({ lanes: [view.lanes[i]], node: view.lanes[i] }) }, 'Only this')),
-      ...column.map(element)))) : null;
+      ...column.flatMap(under)))) : null;
+    const typing = root.contains(document.activeElement) ? document.activeElement : null;
     root.replaceChildren(...[view.tree ? null : welcome(), more, list, columns].filter(Boolean));
+    if (typing?.isConnected) typing.focus({ preventScroll: true });  // moving an element takes the keyboard from it
     mark(state.focus, false);
   }
 
@@ -177,10 +180,11 @@
     const at = root.scrollTop;
     render(view);
     const growing = view.growing.length > 0;
-    if (other || growing) { pinned = true; root.scrollTop = root.scrollHeight; } else { root.scrollTop = at; mark(state.focus); }
+    if (other || (growing && pinned)) { pinned = true; root.scrollTop = root.scrollHeight; } else { root.scrollTop = at; mark(state.focus); }
   });
   on('focus', (id, scroll) => mark(id, scroll));
   on('grow', grow);
+  on('asked', () => { pinned = true; });
   on('rated', card => { const entry = drawn.get(card.id); if (entry) entry.json = JSON.stringify(card); });
   studio.act = act;
 })();

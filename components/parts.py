@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-SCRIPTS = ("boot", "studio", "feedback", "rating", "claim", "judgebar", "transcript", "places", "notes",
+SCRIPTS = ("boot", "studio", "feedback", "rating", "claim", "judgebar", "waiting", "transcript", "places", "notes",
            "crucial", "steering", "picture_view", "picture_tools", "picture_lineage", "picture_mask", "picture_model", "picture", "picture_chips", "retrieve",
            "generate_runs", "generate", "generate_models",
            "sampling", "sidebar", "treemap_layout", "treemap", "inspector",

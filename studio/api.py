@@ -30,6 +30,7 @@ from studio import (
     steering_view,
     verification,
     views,
+    waiting,
 )
 from studio.actions import Studio, Undo, marking
 from studio.sampling import able, how_to_ask
@@ -60,7 +61,12 @@ def _quiet(undo: Undo | None) -> dict[str, Any]:
 
 
 def _open(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
-    return views.opened(studio, data.get("tree"), data.get("node"), [str(lane) for lane in data.get("lanes") or ()])
+    lanes = waiting.moved(
+        studio, [str(i) for i in data.get("lanes") or ()], [str(i) for i in data.get("waiting") or ()]
+    )
+    view = views.opened(studio, data.get("tree"), data.get("node"), lanes)
+    cards = [*view["shared"], *(card for column in view["columns"] for card in column)]
+    return view | {"waiting": waiting.shown(studio, [card["id"] for card in cards])}
 
 
 def _rate(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +106,9 @@ def _undo(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
         return {"saved": True}
     if data["act"] == "verify_back":
         verification.take_back(studio, str(data["args"]["item"]))
+        return {"saved": True}
+    if data["act"] == "waiting_back":
+        waiting.give_back(studio, str(data["args"]["waiting"]))
         return {"saved": True}
     actions.undo(studio, data["act"], data["args"])
     return {"saved": True}
@@ -272,6 +281,7 @@ CALLS: dict[str, Call] = {
     **finding.CALLS,
     **checking.CALLS,
     **generating.CALLS,
+    **waiting.CALLS,
     "guidelines": lambda studio, data: {"html": annotating.guidelines()},
     "annotate_skip": lambda studio, data: annotating.skip(studio, data["item"]),
 }

@@ -37,8 +37,8 @@ from studio import (
     sampling,
     statistics,
     statistics_section,
-    steering,
     views,
+    waiting,
 )
 from studio.actions import Studio, models, servers
 from studio.tree import Part
@@ -47,7 +47,7 @@ from studio.tree import Part
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
     for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "models", "picture", "retrieve",
-                 "sampling", "generate")
+                 "sampling", "waiting", "generate")
 )  # fmt: skip
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 
@@ -132,15 +132,14 @@ def _wire_asking(studio: Studio, parts: Parts, asking: Composer, page: gr.Blocks
         shown = [str(lane) for lane in json.loads(lanes or "[]")]
         try:
             files += pictures.attached(studio, kept)
-            replies = steering.ask(studio, shown, text, files, api.how_to_ask(*how), json.loads(best or "null"))
+            replies = waiting.ask(studio, shown, text, files, api.how_to_ask(*how), json.loads(best or "null"))
         except (StudioError, BackendError) as error:  # what was typed stays in the box
             return gr.skip(), {"message": str(error), "bad": True, "n": next(_serial)}
         return gr.MultimodalTextbox(value={"text": "", "files": []}), {"asked": replies, "n": next(_serial)}
 
     def follow(event: gr.EventData) -> Iterator[dict[str, Any]]:
         tree = str((event._data or {}).get("tree"))
-        for runs in studio.live.follow(tree):
-            over = all(r.over for r in runs)
+        for runs, over in waiting.follow(studio, tree):
             studio.judge.look(tree)
             yield {"live": [views.growing(studio, r) for r in runs], "tree": tree, "over": over, "n": next(_serial)}
         if studio.judge.name and studio.judge.settle(10.0):  # once more, now that the judge has read the whole reply

@@ -63,6 +63,7 @@ class Live:
         self._runs: dict[str, Growing] = {}
         self._threads: set[threading.Thread] = set()
         self._changed = threading.Condition()
+        self.watchers: list[Callable[[Growing], None]] = []  # told of whatever was saved, in the reply's thread: to be quick
 
     def start(
         self, node_ids: Sequence[str], tree_id: str, spec: ModelSpec, messages: list[Message], options: Options
@@ -218,6 +219,8 @@ class Live:
             for name, value in changes.items():
                 setattr(run, name, value)
             self._changed.notify_all()
+        for watch in self.watchers:
+            watch(run)
 
 
 def _pieces(

@@ -160,3 +160,15 @@ def m006_second_pass(db: Database) -> None:
     """A second pass: when an item's first scores were shown, and what became of it (agreed, corrected, returned)."""
     db.execute("ALTER TABLE queue_items ADD COLUMN revealed_at TEXT")
     db.execute("ALTER TABLE queue_items ADD COLUMN verdict TEXT CHECK (verdict IN ('agreed', 'corrected', 'returned'))")
+
+
+@migrations()
+def m008_waiting(db: Database) -> None:
+    """Questions that wait for a reply to end: their parts and how to ask them, as JSON, and what became of them."""
+    db.execute(
+        "CREATE TABLE waiting (id TEXT PRIMARY KEY, tree_id TEXT NOT NULL REFERENCES trees(id), reply_id TEXT NOT NULL REFERENCES nodes(id), "
+        "parts TEXT NOT NULL, how TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('waiting', 'asking', 'held', 'asked', 'taken')), "
+        "note TEXT NOT NULL DEFAULT '', replies TEXT NOT NULL DEFAULT '[]', created_at TEXT NOT NULL, changed_at TEXT NOT NULL)"
+    )
+    db.execute("CREATE INDEX waiting_reply ON waiting(reply_id)")
+    db.execute("CREATE INDEX waiting_open ON waiting(state) WHERE state IN ('waiting', 'asking', 'held')")

@@ -22,7 +22,7 @@ from fastapi.responses import FileResponse, PlainTextResponse
 
 from backends import BackendError
 from judge import rubric
-from studio import StudioError, pictures, retrieving, views
+from studio import StudioError, pictures, retrieving, views, waiting
 from studio.actions import Studio
 from studio.config import Config
 from studio.guard import Guard, check_bind
@@ -119,6 +119,7 @@ def serve(config: Config, open_browser: bool = True, allow_remote: bool = False,
 
 def _run(studio: Studio, sock: socket.socket, open_browser: bool, password: str | None) -> None:
     interrupted = studio.store.recover()
+    waiting.of(studio).recover()
     for line in studio.store.notices:
         print(line)
     if interrupted:

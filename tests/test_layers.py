@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(p for folder in ("studio", "components", "backends", "judge") for p in (ROOT / folder).rglob("*.py"))
 LEVELS = {  # a module imports only from lower levels, or from its own package
     "studio.cli": 10, "studio.server": 9, "studio.demo": 9, "studio.app": 8, "components": 7, "studio.api": 7, "studio.annotating": 6, "studio.uncertainty": 1, "studio.ordering": 3, "studio.claims": 5, "studio.estimates": 5, "studio.steering": 5, "studio.steering_run": 4.5, "studio.steering_view": 6, "studio.verification": 5.5, "studio.guard": 1,
-    "studio.teaching": 2.5, "studio.livejudge": 3.5, "studio.jobs": 2.5, "studio.judgescreen": 6, "studio.learning": 5, "studio.panel": 6, "studio.panelwork": 5, "studio.pictures": 5, "studio.retrieving": 5, "studio.seeing": 4.5, "studio.finding": 5.5, "studio.measuring": 5.6, "studio.checking": 5.7, "studio.generating": 6, "studio.indexing": 3, "studio.history": 3, "studio.background": 2, "studio.views": 5,
+    "studio.teaching": 2.5, "studio.livejudge": 3.5, "studio.jobs": 2.5, "studio.judgescreen": 6, "studio.learning": 5, "studio.panel": 6, "studio.panelwork": 5, "studio.pictures": 5, "studio.retrieving": 5, "studio.seeing": 4.5, "studio.finding": 5.5, "studio.measuring": 5.6, "studio.checking": 5.7, "studio.generating_run": 5, "studio.generating": 5.8, "studio.indexing": 3, "studio.history": 3, "studio.background": 2, "studio.views": 5,
     "studio.statistics": 5, "studio.statistics_section": 6, "studio.plots": 1, "studio.exchange": 5, "studio.actions": 4, "studio.doctor": 5, "studio.live": 3, "studio.config": 2,
-    "studio.store": 2, "studio.media": 2, "studio.migrations": 1, "studio.markdown": 1, "judge": 1, "backends": 1, "studio.tree": 0, "studio.tokens": 0.5, "studio.routing": 3, "studio.proposals": 6.5, "studio": 0,
-    "studio.bar": 1, "studio.catalogue": 2, "studio.downloads": 2.5, "studio.models": 6, "studio.modellist": 5, "studio.sampling": 5, "studio.waiting": 5,
+    "studio.store": 2, "studio.media": 2, "studio.migrations": 1, "studio.markdown": 1, "judge": 1, "backends": 1, "studio.tree": 0, "studio.tokens": 0.5, "studio.wanted": 1, "studio.routing": 3, "studio.imagetools": 6.2, "studio.proposals": 6.5, "studio.proposals_view": 6.7, "studio": 0,
+    "studio.bar": 1, "studio.catalogue": 2, "studio.downloads": 2.5, "studio.models": 6, "studio.modellist": 5, "studio.sampling": 5, "studio.waiting": 5.5,
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "diffusers", "llama_cpp", "onnxruntime", "openai", "peft", "safetensors"}
 LIGHT = (

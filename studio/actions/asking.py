@@ -26,8 +26,8 @@ def ask(studio: Studio, lanes: Sequence[str], text: str, images: Sequence[Path |
     Raises:
         StudioError: nothing written, too long, a picture that cannot be used, no model; nothing is saved then.
     """
-    specs = _models(studio, how)
-    parts = _question(studio, text, images)
+    specs = chosen(studio, how)
+    parts = question_parts(studio, text, images)
     with studio.store.write():
         if not lanes:
             tree_id = studio.store.create_tree(title=_title(parts))
@@ -38,7 +38,7 @@ def ask(studio: Studio, lanes: Sequence[str], text: str, images: Sequence[Path |
         else:
             leaves = [a_reply(studio, lane) for lane in lanes]
             asked = [
-                (studio.store.add_node(n.tree_id, n.id, "user", parts), [_own_model(studio, n, specs[0])])
+                (studio.store.add_node(n.tree_id, n.id, "user", parts), [own_model(studio, n, specs[0])])
                 for n in leaves
             ]
     return [reply for question, answering in asked for reply in _answer(studio, question, answering, how)]
@@ -48,11 +48,11 @@ def retry(studio: Studio, node_id: str, how: Ask) -> list[str]:
     """Let the model of a reply answer again, as a new sibling; on a question, let the chosen models answer it."""
     node = studio.store.node(node_id)
     if node.role == "user":
-        return _answer(studio, node.id, _models(studio, how) * how.replies, how)
+        return _answer(studio, node.id, chosen(studio, how) * how.replies, how)
     not_growing(node)
     assert node.parent_id is not None  # a reply is never a root
     again = replace(how, options=replace(how.options, seed=None))  # the same seed would give the same reply
-    return _answer(studio, node.parent_id, [_own_model(studio, node, _models(studio, how)[0])], again)
+    return _answer(studio, node.parent_id, [own_model(studio, node, chosen(studio, how)[0])], again)
 
 
 def edit(studio: Studio, node_id: str, text: str, how: Ask) -> list[str]:
@@ -71,7 +71,7 @@ def edit(studio: Studio, node_id: str, text: str, how: Ask) -> list[str]:
         params = {"edited_from": node.id}
         return [studio.store.add_node(node.tree_id, node.parent_id, "assistant", parts, model=studio.config.annotator,
                                       backend="person", params=params)]  # fmt: skip
-    specs = _models(studio, how)
+    specs = chosen(studio, how)
     question = studio.store.add_node(node.tree_id, node.parent_id, "user", parts)
     return _answer(studio, question, specs * how.replies, how)
 
@@ -116,7 +116,8 @@ def _given(image: Image, seen: dict[str, str] | None) -> str:
     return "" if seen is None else seen.get(image.path.stem, "later")
 
 
-def _models(studio: Studio, how: Ask) -> list[ModelSpec]:
+def chosen(studio: Studio, how: Ask) -> list[ModelSpec]:
+    """The models that are to answer. Raises StudioError when none is chosen, or too many replies are wanted."""
     if not how.models:
         raise StudioError("No model is chosen. Choose at least one below the message.")
     if not 1 <= how.replies <= MAX_REPLIES:
@@ -124,11 +125,13 @@ def _models(studio: Studio, how: Ask) -> list[ModelSpec]:
     return [studio.config.model(name) for name in how.models]
 
 
-def _own_model(studio: Studio, node: Node, otherwise: ModelSpec) -> ModelSpec:
+def own_model(studio: Studio, node: Node, otherwise: ModelSpec) -> ModelSpec:
+    """The model that wrote a reply, where it is still in the list."""
     return next((m for m in studio.config.models if m.name == node.model), otherwise)
 
 
-def _question(studio: Studio, text: str, images: Sequence[Path | Part]) -> list[Part]:
+def question_parts(studio: Studio, text: str, images: Sequence[Path | Part]) -> list[Part]:
+    """A question as parts, its uploads in the store. Raises StudioError for what cannot be asked; nothing is kept then."""
     words = checked_text(text, allow_empty=bool(images))
     pictures, uploads = [], []
     for image in images:

@@ -18,11 +18,12 @@ from studio.store.second import APART, Second
 from studio.store.steps import Steps
 from studio.store.transfer import Transfer
 from studio.store.trees import TreeRow, Trees
+from studio.store.waiting import Waiting
 
 __all__ = ["APART", "Candidate", "Hit", "Item", "Store", "TreeRow", "new_id", "now"]
 
 
 class Store(
-    Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Lessons, Second, Figures, Images, Transfer, Connection
+    Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Lessons, Second, Figures, Images, Transfer, Waiting, Connection
 ):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""
