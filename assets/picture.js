@@ -66,8 +66,9 @@ window.studioPicture = (() => {
       h('div.picture-main', {}, h('div.picture-stage', {}, now.canvas), h('div.picture-side', {}, now.panel, ...(now.blind ? [h('p.soft', {}, 'What tells who made it is hidden until you have voted.')] : [now.list,
         h('div.picture-row', {}, now.undo, now.redo, button('Repeat', 'Add the edits that were last applied, on any picture', repeat)),
         h('label', {}, h('span', {}, 'Caption'), now.caption), now.apply]),
+        window.studioChecks.picture(now.sha256),
         h('details.picture-history', { ontoggle: event => event.target.open && lineage() }, h('summary', {}, 'Where it comes from'), h('div.picture-lineage')),
-        h('div.picture-row', {}, !now.blind && h('a.picture-save', { href: `/with-history/${now.sha256}`, download: '' }, 'Save a copy with its history'), h('a', { href: `/media/${now.sha256}`, target: '_blank', rel: 'noopener' }, 'Open in full size')))));
+        h('div.picture-row', {}, !now.blind && h('a.picture-save', { href: `/with-history/${now.sha256}`, download: '' }, 'Save a copy with its history'), !now.blind && button('Find others like it', 'Pictures of your folders that show the same (needs CLIP)', othersLike), h('a', { href: `/media/${now.sha256}`, target: '_blank', rel: 'noopener' }, 'Open in full size')))));
     return dialog;
   }
 
@@ -230,6 +231,12 @@ window.studioPicture = (() => {
     if (now?.sha256 === sha256) { Object.assign(now, { edits: [], undone: [], back: null }); close(); } else drafts.delete(sha256);
     result.notes.forEach(note => toast(note));
     studio.emit('compose');
+  }
+
+  function othersLike() {
+    const like = { key: now.sha256, src: `/thumb/${now.sha256}` };
+    close();
+    window.studioRetrieve.open({ like });
   }
 
   async function lineage() {
