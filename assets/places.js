@@ -8,9 +8,11 @@ window.studioPlaces = (() => {
 
   /* ---- text: the page shows markdown drawn, a place counts characters of what was written */
 
+  const ours = node => node.parentElement.closest('.proposal') ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT;  // not written there
+
   /* The characters that a part shows, and where each is: {chars, where: [text node, offset]}. */
   function shown(element) {
-    const chars = [], where = [], walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    const chars = [], where = [], walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT, ours);
     for (let node = walker.nextNode(); node; node = walker.nextNode()) {
       let offset = 0;
       for (const ch of node.data) { chars.push(ch); where.push([node, offset]); offset += ch.length; }

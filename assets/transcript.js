@@ -61,7 +61,7 @@
   function editor(card) {
     const article = root.querySelector(`[data-id="${card.id}"]`), body = article?.querySelector('.body');
     if (!body || article.querySelector('.editor')) return;
-    const area = h('textarea', { value: card.text, rows: Math.min(16, card.text.split('\n').length + 2), ariaLabel: 'Edit the text' });
+    const area = h('textarea', { value: card.written || card.text, rows: Math.min(16, card.text.split('\n').length + 2), ariaLabel: 'Edit the text' });
     const close = () => { box.remove(); body.hidden = false; };
     const save = async () => { await call('edit', { node: card.id, text: area.value, how: studio.asking() }).then(asked); };
     const box = h('div.editor', {}, area, h('div.editor-row', {},

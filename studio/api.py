@@ -18,14 +18,16 @@ from studio import (
     checking,
     claims,
     estimates,
-    generating,
     finding,
+    generating,
     judgescreen,
     learning,
     modellist,
     models,
     panel,
     pictures,
+    proposals,
+    proposals_view,
     steering,
     steering_view,
     verification,
@@ -106,6 +108,9 @@ def _undo(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
         return {"saved": True}
     if data["act"] == "verify_back":
         verification.take_back(studio, str(data["args"]["item"]))
+        return {"saved": True}
+    if data["act"] == "proposal_back":
+        proposals.back(studio, str(data["args"]["proposal"]))
         return {"saved": True}
     if data["act"] == "waiting_back":
         waiting.give_back(studio, str(data["args"]["waiting"]))
@@ -282,6 +287,7 @@ CALLS: dict[str, Call] = {
     **checking.CALLS,
     **generating.CALLS,
     **waiting.CALLS,
+    **proposals_view.CALLS,
     "guidelines": lambda studio, data: {"html": annotating.guidelines()},
     "annotate_skip": lambda studio, data: annotating.skip(studio, data["item"]),
 }

@@ -47,7 +47,7 @@ from studio.tree import Part
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
     for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "models", "picture", "checks", "retrieve",
-                 "sampling", "waiting", "generate")
+                 "sampling", "waiting", "generate", "proposals")
 )  # fmt: skip
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from backends import Backend, BackendError, Delta, Message, ModelSpec, Options, Pool
+from backends import Backend, BackendError, Delta, Image, Message, ModelSpec, Options, Pool
 from studio import StudioError
 from studio.media import Media
 from studio.store import Store
@@ -152,7 +152,9 @@ class Live:
     def _stream(self, runs: list[Growing], spec: ModelSpec, messages: list[Message], options: Options) -> None:
         start = saved = time.perf_counter()
         backend = self.pool.get(spec)
+        seen = _seen(messages, backend.capabilities.images_in)
         for run in runs:
+            run.facts["seen"] = seen
             self._publish(run, phase="reading")
         going = list(runs)
         saving: Future[None] | None = None
@@ -221,6 +223,12 @@ class Live:
             self._changed.notify_all()
         for watch in self.watchers:
             watch(run)
+
+
+def _seen(messages: list[Message], eyes: bool) -> dict[str, str]:
+    """How the model is given each picture that has a file, by its hash: as pixels, or as its caption in the text."""
+    files = [c.path for m in messages for c in m.content if isinstance(c, Image) and c.path]
+    return {path.stem: "pixels" if eyes else "caption" for path in files}
 
 
 def _pieces(

@@ -24,13 +24,14 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
+from studio.tokens import TOKEN
+
 # latex2mathml has no base error, and some broken input ends in a plain IndexError or the like
 LATEX_ERRORS: tuple[type[Exception], ...] = (*(e for e in vars(latex_errors).values() if isinstance(e, type) and issubclass(e, Exception)),
                 IndexError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # fmt: skip
 MAX_TEXT = 200_000  # characters; beyond that a text is shown as it is, since drawing it would take seconds
 MAX_MATHEMATICS = 5_000
 MAX_HIGHLIGHT = 50_000  # characters; beyond that colours cost more than they help
-IMAGE_TOKEN = re.compile(r"<\s*image\s*,\s*([^<>]{0,600})>", re.IGNORECASE)
 BRACKETS = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 MATHML = """math mrow mi mn mo ms mtext mspace mfrac msqrt mroot mstyle msub msup msubsup munder mover munderover
     mtable mtr mtd mpadded mphantom menclose mmultiscripts semantics"""
@@ -76,11 +77,11 @@ def _mathematics(text: str, options: dict[str, Any]) -> str:
 
 
 def _image_token(state: StateInline, silent: bool) -> bool:
-    found = IMAGE_TOKEN.match(state.src, state.pos)
+    found = TOKEN.match(state.src, state.pos)
     if not found:
         return False
     if not silent:
-        state.push("image_token", "", 0).content = found[1].strip()
+        state.push("image_token", "", 0).content = " ".join(found[1].split())
     state.pos = found.end()
     return True
 

@@ -163,6 +163,19 @@ def m006_second_pass(db: Database) -> None:
 
 
 @migrations()
+def m007_proposals(db: Database) -> None:
+    """Pictures that a message asks for: what was proposed for a token, and what became of it. A new proposal supersedes the old."""
+    db.execute(
+        "CREATE TABLE proposals (id TEXT PRIMARY KEY, node_id TEXT NOT NULL REFERENCES nodes(id), place INTEGER NOT NULL, "
+        "caption TEXT NOT NULL, tool TEXT NOT NULL CHECK (tool IN ('generate', 'edit', 'retrieve', 'attach')), "
+        "decided_by TEXT NOT NULL, why TEXT NOT NULL DEFAULT '', params TEXT NOT NULL DEFAULT '{}', "
+        "state TEXT NOT NULL CHECK (state IN ('proposed', 'running', 'done', 'refused', 'failed')), note TEXT NOT NULL DEFAULT '', "
+        "image_sha256 TEXT REFERENCES images(sha256), created_at TEXT NOT NULL, changed_at TEXT NOT NULL, superseded_at TEXT)"
+    )
+    db.execute("CREATE UNIQUE INDEX proposals_current ON proposals(node_id, place) WHERE superseded_at IS NULL")
+
+
+@migrations()
 def m008_waiting(db: Database) -> None:
     """Questions that wait for a reply to end: their parts and how to ask them, as JSON, and what became of them."""
     db.execute(

@@ -22,7 +22,7 @@ from fastapi.responses import FileResponse, PlainTextResponse
 
 from backends import BackendError
 from judge import rubric
-from studio import StudioError, pictures, retrieving, views, waiting
+from studio import StudioError, pictures, proposals, retrieving, views, waiting
 from studio.actions import Studio
 from studio.config import Config
 from studio.guard import Guard, check_bind
@@ -53,6 +53,7 @@ def web_app(studio: Studio) -> FastAPI:
     from studio.app import mount
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    proposals.of(studio)  # from now on it watches what replies ask for
     scripts = {p.name for p in files("assets").iterdir() if Path(p.name).suffix in TYPES}
 
     @app.get("/studio/{name}")

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from studio import StudioError, markdown
+from studio import StudioError, markdown, tokens, wanted
 from studio.actions import Studio, sent, spans
 from studio.live import Growing
 from studio.tree import Node, Part
@@ -95,6 +95,7 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
     words = studio.store.words(ids, who)
     images = studio.store.images([p.image_sha256 for n in nodes for p in n.parts if p.image_sha256])
     judged = judge_scores(studio, nodes[0].tree_id) if nodes else {}
+    asked = studio.store.proposals(ids)
     return [
         {
             "id": n.id, "role": n.role, "text": n.text, "parts": [_part(studio, p, images) for p in n.parts],
@@ -103,7 +104,7 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
             "tokens": n.completion_tokens, "prompt_tokens": n.prompt_tokens, "first_token_ms": n.first_token_ms,
             "latency_ms": n.latency_ms, "created_at": n.created_at, "reasoning": n.params.get("reasoning", ""), "scores": scores.get(n.id, {}),
             "others": others.get(n.id, []), "judge": judged.get(n.id),
-            **_words(n, words.get(n.id, []), images),
+            **_words(n, words.get(n.id, []), images), **wanted.told(n, asked.get(n.id, {})),
         }
         for n in nodes
     ]  # fmt: skip
@@ -179,9 +180,10 @@ def judge_scores(studio: Studio, tree_id: str) -> dict[str, dict[str, list[float
 
 def growing(studio: Studio, run: Growing) -> dict[str, Any]:
     """One reply on its way: only what changes while it grows."""
-    return {"id": run.node_id, "html": markdown.render(run.text) if run.text else "", "phase": run.phase, "error": run.error,
+    asked = wanted.growing(studio.store.proposals([run.node_id]).get(run.node_id, {})) if "<" in run.text else []
+    return {"id": run.node_id, "html": markdown.render(tokens.closed(run.text)) if run.text else "", "phase": run.phase, "error": run.error,
             "reasoning": run.reasoning, "judge": studio.judge.growing.get(run.node_id),
-            "tokens": run.tokens, "first_token_ms": run.first_token_ms, "latency_ms": run.latency_ms}  # fmt: skip
+            "tokens": run.tokens, "asked": asked, "first_token_ms": run.first_token_ms, "latency_ms": run.latency_ms}  # fmt: skip
 
 
 def outline(studio: Studio, tree: str) -> dict[str, Any]:
@@ -231,7 +233,7 @@ def inspected(studio: Studio, node_id: str) -> dict[str, Any]:
         "Made by": node.model or ("you" if node.role == "user" else "unknown"), "Backend": node.backend, "Status": node.status,
         "Created": node.created_at, "Prompt tokens": node.prompt_tokens, "Reply tokens": node.completion_tokens,
         "First token": node.first_token_ms and f"{node.first_token_ms:.0f} ms",
-        "Whole reply": node.latency_ms and f"{node.latency_ms / 1000:.2f} s", "Pruned": node.pruned_at, "Id": node.id,
+        "Whole reply": node.latency_ms and f"{node.latency_ms / 1000:.2f} s", "Tokens a second": _pace(node), "Pruned": node.pruned_at, "Id": node.id,
     }  # fmt: skip
     facts |= {label: _fact(node.params[name]) for name, label in KNOWN.items() if name in node.params}
     return {
@@ -242,6 +244,12 @@ def inspected(studio: Studio, node_id: str) -> dict[str, Any]:
         "images": list(studio.store.images(hashes).values()),
         "history": [_told(row) for row in studio.store.history(node_id)],
     }
+
+
+def _pace(node: Node) -> str | None:
+    """Tokens a second from the first one on, where both times and the count are known."""
+    seconds = ((node.latency_ms or 0) - (node.first_token_ms or 0)) / 1000
+    return f"{(node.completion_tokens - 1) / seconds:.1f}" if (node.completion_tokens or 0) > 1 and seconds > 0 else None
 
 
 def _fact(value: Any) -> Any:

@@ -96,8 +96,8 @@ def sent(studio: Studio, node_id: str) -> dict[str, Any]:
         return {}
     messages = messages_for(studio, node.parent_id, node.params.get("system", ""))
     shown = [
-        {"role": m.role, "content": [c if isinstance(c, str) else c.as_text() for c in m.content],
-         "given": [None if isinstance(c, str) else _given(c, node.params.get("seen")) for c in m.content]} for m in messages
+        {"role": m.role, "content": [c if isinstance(c, str) else c.as_text() for c in m.content]}
+        | _given(m, node.params.get("seen")) for m in messages
     ]  # fmt: skip
     plain = asdict(Options())
     always = ("temperature", "max_tokens", "seed")
@@ -109,11 +109,17 @@ def sent(studio: Studio, node_id: str) -> dict[str, Any]:
 # ---- inside
 
 
-def _given(image: Image, seen: dict[str, str] | None) -> str:
-    """How a model was given a picture: pixels or caption; 'later' when it came into its place only afterwards; '' unknown."""
-    if image.path is None:
-        return "caption"
-    return "" if seen is None else seen.get(image.path.stem, "later")
+def _given(message: Message, seen: dict[str, str] | None) -> dict[str, list[str | None]]:
+    """``given``, where a message has pictures: how the model had each (None: a text): pixels or caption; 'later' when it came
+    into its place only afterwards; '' unknown."""
+
+    def how(image: Image) -> str:
+        if image.path is None:
+            return "caption"
+        return "" if seen is None else seen.get(image.path.stem, "later")
+
+    given = [None if isinstance(c, str) else how(c) for c in message.content]
+    return {"given": given} if any(g is not None for g in given) else {}
 
 
 def chosen(studio: Studio, how: Ask) -> list[ModelSpec]:

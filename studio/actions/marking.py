@@ -7,7 +7,7 @@ from typing import Any
 
 from judge import rubric
 from studio import StudioError
-from studio.actions import spans
+from studio.actions import placing, spans
 from studio.actions.asking import stop
 from studio.actions.core import Studio, Undo, a_reply, checked_text
 from studio.tree import Node
@@ -164,6 +164,9 @@ UNDOS: dict[str, Callable[[Studio, dict[str, Any]], object]] = {
     ),
     "step": lambda studio, args: step(studio, args["leaf"], args["node"], args["reason"], int(args.get("round", 1))),
     "withdraw": lambda studio, args: withdraw(studio, args["comparisons"], args["item"]),
+    "set_picture": lambda studio, args: placing.set_picture(
+        studio, str(args["node"]), int(args["part"]), args["sha256"], str(args["caption"])
+    ),
     "reopen": lambda studio, args: studio.store.reopen_item(args["item"]),
 }
 

@@ -12,6 +12,7 @@ from studio.store.jobs import Jobs
 from studio.store.judgements import Judgements
 from studio.store.judges import Judges
 from studio.store.lessons import Lessons
+from studio.store.proposals import Proposals
 from studio.store.queues import Candidate, Item, Queues
 from studio.store.search import Hit, Search
 from studio.store.second import APART, Second
@@ -24,6 +25,6 @@ __all__ = ["APART", "Candidate", "Hit", "Item", "Store", "TreeRow", "new_id", "n
 
 
 class Store(
-    Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Lessons, Second, Figures, Images, Transfer, Waiting, Connection
+    Proposals, Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Lessons, Second, Figures, Images, Transfer, Waiting, Connection
 ):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""

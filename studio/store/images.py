@@ -62,6 +62,11 @@ class Images(Connection):
             db.execute(
                 "UPDATE parts SET image_sha256 = ? WHERE node_id = ? AND ordinal = ?", [sha256, node_id, ordinal]
             )
+            self.forget_judged(node_id)
+
+    def forget_judged(self, node_id: str) -> None:
+        """Drop the judges' scores of a message and of all below it: they were made without a picture that is there now."""
+        with self.write() as db:
             db.execute(
                 "WITH RECURSIVE below(id) AS (SELECT ? UNION ALL SELECT n.id FROM nodes n JOIN below b ON n.parent_id = b.id) "
                 "DELETE FROM judge_scores WHERE node_id IN below",

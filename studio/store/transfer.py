@@ -12,6 +12,7 @@ IN_TREE = "node_id IN (SELECT id FROM nodes WHERE tree_id = :t)"
 LINEAGE = """
 WITH RECURSIVE used(sha256) AS (
   SELECT image_sha256 FROM parts WHERE image_sha256 IS NOT NULL AND node_id IN (SELECT id FROM nodes WHERE tree_id = :t)
+  UNION SELECT image_sha256 FROM proposals WHERE image_sha256 IS NOT NULL AND node_id IN (SELECT id FROM nodes WHERE tree_id = :t)
   UNION SELECT i.source_sha256 FROM used JOIN images i ON i.sha256 = used.sha256 WHERE i.source_sha256 IS NOT NULL
 )
 SELECT * FROM images WHERE sha256 IN (SELECT sha256 FROM used)
@@ -24,14 +25,16 @@ ROWS = {  # table -> the rows that belong to a tree, each after what it refers t
     "comparisons": "SELECT * FROM comparisons WHERE left_node IN (SELECT id FROM nodes WHERE tree_id = :t) ORDER BY id",
     "feedback": f"SELECT * FROM feedback WHERE {IN_TREE} ORDER BY id",
     "crucial_steps": f"SELECT * FROM crucial_steps WHERE {IN_TREE}",
+    "proposals": f"SELECT * FROM proposals WHERE {IN_TREE} ORDER BY id",
     "judges": f"SELECT * FROM judges WHERE name IN (SELECT judge FROM judge_scores WHERE {IN_TREE})",
     "judge_scores": f"SELECT * FROM judge_scores WHERE {IN_TREE}",
 }
 SAME = {  # what makes two rows the same one
     "trees": ("id",), "images": ("sha256",), "nodes": ("id",), "parts": ("node_id", "ordinal"), "scores": ("id",),
     "comparisons": ("id",), "feedback": ("id",), "crucial_steps": ("leaf_id", "node_id", "annotator", "round", "created_at"),
-    "judges": ("name",), "judge_scores": ("judge", "node_id", "dimension"),
+    "proposals": ("id",), "judges": ("name",), "judge_scores": ("judge", "node_id", "dimension"),
 }  # fmt: skip
+OF_MESSAGE = ("parts", "proposals")  # what comes with a message, or not at all
 
 
 class Transfer(Connection):
@@ -55,6 +58,7 @@ class Transfer(Connection):
             StudioError: naming ``where`` when a row is malformed, or its id means something else here.
         """
         added = dict.fromkeys(SAME, 0)
+        fresh: set[str] = set()  # of a message that is here the parts are as they are: pictures may stand in other places
         with self.write() as db:
             db.execute(
                 "PRAGMA defer_foreign_keys = ON"
@@ -67,7 +71,12 @@ class Transfer(Connection):
                 for row in rows:
                     if not isinstance(row, dict) or any(row.get(k) is None for k in SAME[table]):
                         raise StudioError(f"{where}: a row of {table} lacks {', '.join(SAME[table])}.")
-                    added[table] += self._load_row(table, {k: v for k, v in row.items() if k in known}, where)
+                    if table in OF_MESSAGE and row.get("node_id") not in fresh:
+                        continue
+                    new = self._load_row(table, {k: v for k, v in row.items() if k in known}, where)
+                    added[table] += new
+                    if table == "nodes" and new:
+                        fresh.add(row["id"])
         return added
 
     def _load_row(self, table: str, row: dict[str, Any], where: str) -> int:
