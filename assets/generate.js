@@ -4,14 +4,12 @@
 window.studioGenerate = (() => {
   const studio = window.studio;
   const { h, call, on, toast } = studio;
-  const KEY = 'studio-generate', PACE = 'studio-generate-pace', KEPT = 3e6;  // characters that are kept over a reload
+  const KEY = 'studio-generate', KEPT = 3e6;  // characters that are kept over a reload
   const WATCH_MS = 300, APART_MS = 1500, FRESH_MS = 5000;
   const TASKS = { generate: 'Draw from words', edit: 'Redraw a whole picture', inpaint: 'Redraw what the mask covers', instruct: 'Follow an instruction' };
   const NUMBERS = ['width', 'height', 'steps', 'guidance', 'seed', 'variants', 'strength'];
   const kept = { task: 'generate', prompt: '', negative: '', source: '', mask: '', wishes: {}, ...JSON.parse(sessionStorage.getItem(KEY) || '{}') };
-  const paces = JSON.parse(localStorage.getItem(PACE) || '{}');  // model -> seconds of a step at so many pixels, as it went last
   let now = null, known = null, asked = 0, clock = null;
-  const began = new Map();     // run -> where it was when it was first seen to run
 
   const runs = window.studioGenerateRuns({ cancel, take, source: p => source(p.sha256), again, edit });
   const button = (text, onclick, extra = {}) => h('button', { type: 'button', onclick, ...extra }, text);
@@ -29,13 +27,18 @@ window.studioGenerate = (() => {
     build();
     document.body.append(now.dialog);
     now.dialog.showModal();
-    const here = now;
+    const here = now, before = known && JSON.stringify(known.models);
+    if (known) begun(of, mask);  // what is typed at once is not lost; models seldom change
     await learn(true).catch(error => { if (!error.told) throw error; here.bad.textContent = error.message; });
     if (here !== now || !known) return;
+    if (before === JSON.stringify(known.models)) runs.show(known.runs); else begun(of, mask);
+    watch();
+  }
+
+  function begun(of, mask) {
     if (of) suit(mask ? ['inpaint', 'edit', 'instruct'] : ['edit', 'instruct']);
     draw();
     (now.prompt?.isConnected ? now.prompt : now.dialog.querySelector('.primary'))?.focus();
-    watch();
   }
 
   function close() {
@@ -48,7 +51,7 @@ window.studioGenerate = (() => {
   }
 
   function build() {
-    now.form = h('form.gen-form', { ariaLabel: 'What to draw', onsubmit: event => { event.preventDefault(); begin(); } });
+    now.form = h('form.gen-form', { ariaLabel: 'What to draw', noValidate: true, onsubmit: event => { event.preventDefault(); begin(); } });
     now.bad = h('p.problem', { role: 'alert' });
     now.dialog = h('dialog', { id: 'generate', ariaLabel: 'Generate a picture', onkeydown: keys, oncancel: event => { event.preventDefault(); close(); } },
       h('div.gen-head', {}, h('h2', {}, 'Generate a picture'), h('span.soft', {}, 'Enter draws; a picture goes into the message with Enter or a click'), button('×', close, { ariaLabel: 'Close', title: 'Close (Esc); what is being drawn goes on' })),
@@ -117,8 +120,8 @@ window.studioGenerate = (() => {
   function numbers(m) {
     const own = { steps: '', guidance: '', strength: '', ...m.defaults }, given = kept.task === 'edit' || kept.task === 'inpaint';
     const seed = number('seed', 'Seed', { value: 'any', min: 0, max: 2 ** 53 - 1, step: 1 });
-    return h('div.gen-numbers', {}, number('steps', 'Steps', { value: own.steps, min: 1, max: 1000, step: 1 }), m.guidance && number('guidance', 'Guidance', { value: own.guidance, min: 0, max: 50, step: 'any' }),
-      given && number('strength', 'Strength, 0 to 1', { value: own.strength, min: 0, max: 1, step: 'any' }), number('variants', 'Variants', { value: 1, min: 1, max: 16, step: 1 }), seed);
+    return h('div.gen-numbers', {}, number('steps', 'Steps', { value: own.steps, min: 1, max: 500, step: 1 }), m.guidance && number('guidance', 'Guidance', { value: own.guidance, min: 0, max: 50, step: 'any' }),
+      given && number('strength', 'Strength, to 1', { value: own.strength, min: 0.01, max: 1, step: 'any' }), number('variants', 'Variants', { value: 1, min: 1, max: 16, step: 1 }), seed);
   }
 
   /* Shapes of about as many pixels as the model likes best; then any size. */
@@ -131,7 +134,7 @@ window.studioGenerate = (() => {
     const field = h('select', { id: 'gen-size', onchange: () => { if (field.value !== 'free') { [kept.width, kept.height] = field.value ? field.value.split('x').map(Number) : [null, null]; save(); draw(); } } },
       ...options.map(([v, text]) => h('option', { value: v }, text)));
     field.value = options.some(([v]) => v === held) ? held : 'free';
-    return h('div.gen-sizes', {}, labelled('Size', field), number('width', 'Width', { value: width, min: 8, max: 8192, step: 1 }), number('height', 'Height', { value: height, min: 8, max: 8192, step: 1 }));
+    return h('div.gen-sizes', {}, labelled('Size', field), number('width', 'Width', { value: width, min: 1, max: 4096, step: 1 }), number('height', 'Height', { value: height, min: 1, max: 4096, step: 1 }));
   }
 
   /* ---- the picture that is changed */
@@ -169,22 +172,12 @@ window.studioGenerate = (() => {
   }
 
   /* ---- how long: as this model went the last time, by its steps and pixels */
-  const pixels = m => (changes() ? null : (kept.width || m.defaults.width || 0) * (kept.height || m.defaults.height || 0)) || null;
+  const pixels = (m, wish) => (m && wish && !wish.source ? (wish.width || m.defaults.width || 0) * (wish.height || m.defaults.height || 0) : 0) || null;
 
   function estimate() {
-    const m = model(), pace = paces[m.name], share = kept.task === 'edit' || kept.task === 'inpaint' ? kept.strength ?? m.defaults.strength ?? 1 : 1;
-    const steps = Math.ceil((kept.steps ?? m.defaults.steps ?? 0) * share) * (kept.variants || 1), scale = pace?.pixels && pixels(m) ? pixels(m) / pace.pixels : 1;
+    const m = model(), pace = runs.pace(m.name), share = kept.task === 'edit' || kept.task === 'inpaint' ? kept.strength ?? m.defaults.strength ?? 1 : 1;
+    const steps = Math.ceil((kept.steps ?? m.defaults.steps ?? 0) * share) * (kept.variants || 1), area = pixels(m, changes() ? null : { ...kept, source: null }), scale = pace?.pixels && area ? area / pace.pixels : 1;
     now.estimate.textContent = !pace || !steps ? 'How long it takes is known after the first run.' : `About ${runs.time(Math.max(1, pace.step_s * steps * scale))} for ${steps} steps, as the last run went.`;
-  }
-
-  function clocked(run) {
-    if (run.state !== 'running' || !run.steps) return;
-    const at = performance.now() / 1000, done = run.variant * run.steps + run.step;
-    if (!began.has(run.id)) { began.set(run.id, { at, done }); return; }
-    const first = began.get(run.id), wish = kept.wishes[run.id], m = known?.models.find(o => o.name === run.model);
-    if (done - first.done < 2 || !m) return;
-    paces[run.model] = { step_s: (at - first.at) / (done - first.done), pixels: ((wish?.width || m.defaults.width || 0) * (wish?.height || m.defaults.height || 0)) || null };
-    localStorage.setItem(PACE, JSON.stringify(paces));
   }
 
   /* ---- running */
@@ -227,7 +220,7 @@ window.studioGenerate = (() => {
       const answer = await call('generate_poll', { run: old.id }).catch(error => (error.told ? { run: { ...old, state: 'failed', error: error.message } } : null));  // else the studio is away: the next look will tell
       if (!answer) continue;
       known.runs = known.runs.map(run => (run.id === old.id ? answer.run : run));
-      clocked(answer.run);
+      runs.clock(answer.run, pixels(known.models.find(m => m.name === old.model), kept.wishes[old.id]));
       if (runs.over(answer.run)) ended(answer.run);
     }
     if (now) runs.show(known.runs);

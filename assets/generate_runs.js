@@ -76,6 +76,19 @@ window.studioGenerateRuns = act => {
     all[Math.max(0, Math.min(all.length - 1, at + step))].focus();
   }
 
+  /* ---- how fast a model went the last time: seconds of a step, at so many pixels (null: unknown) */
+  const PACE = 'studio-generate-pace', paces = JSON.parse(localStorage.getItem(PACE) || '{}');
+  const began = new Map();     // run id -> where it was when it was first seen to run
+
+  function clock(run, pixels) {
+    if (run.state !== 'running' || !run.steps) return;
+    const at = performance.now() / 1000, done = run.variant * run.steps + run.step, first = began.get(run.id);
+    if (!first) began.set(run.id, { at, done });
+    if (!first || done - first.done < 2) return;
+    paces[run.model] = { step_s: (at - first.at) / (done - first.done), pixels };
+    localStorage.setItem(PACE, JSON.stringify(paces));
+  }
+
   /* ``runs``: newest first. */
   function show(runs) {
     for (const [id, at] of drawn) if (!runs.some(r => r.id === id)) { at.element.remove(); drawn.delete(id); }
@@ -87,5 +100,5 @@ window.studioGenerateRuns = act => {
     });
   }
 
-  return { root, said, show, over, words, time };
+  return { root, said, show, over, words, time, clock, pace: name => paces[name] };
 };

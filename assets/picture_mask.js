@@ -13,8 +13,9 @@ window.studioPictureMask = (strokes = []) => {
     to.lineCap = to.lineJoin = 'round';
     to.beginPath();
     points.forEach(([x, y], i) => (i ? to.lineTo(x, y) : to.moveTo(x, y)));
-    if (points.length === 1) to.lineTo(...points[0]);  // one place is a dot
-    to.stroke();
+    if (points.length > 1) return to.stroke();
+    to.arc(...points[0], size / 2, 0, 7);  // a line of no length would leave nothing
+    to.fill();
   }
 
   function lay(stroke) {
@@ -54,7 +55,7 @@ window.studioPictureMask = (strokes = []) => {
 
   function making(to, stroke) {
     to.globalAlpha = 0.5;
-    to.strokeStyle = stroke.out ? '#f8fafc' : TINT;
+    to.fillStyle = to.strokeStyle = stroke.out ? '#f8fafc' : TINT;
     trace(to, stroke);
     to.globalAlpha = 1;
   }
