@@ -117,11 +117,14 @@ window.studioGenerate = (() => {
     return labelled(label, field);
   }
 
+  /* A server knows only what studio.toml gives it to begin with. */
+  const takes = (m, key) => m.backend !== 'openai' || typeof m.defaults[key] === 'number';
+
   function numbers(m) {
     const own = { steps: '', guidance: '', strength: '', ...m.defaults }, given = kept.task === 'edit' || kept.task === 'inpaint';
     const seed = number('seed', 'Seed', { value: 'any', min: 0, max: 2 ** 53 - 1, step: 1 });
-    return h('div.gen-numbers', {}, number('steps', 'Steps', { value: own.steps, min: 1, max: 500, step: 1 }), m.guidance && number('guidance', 'Guidance', { value: own.guidance, min: 0, max: 50, step: 'any' }),
-      given && number('strength', 'Strength, to 1', { value: own.strength, min: 0.01, max: 1, step: 'any' }), number('variants', 'Variants', { value: 1, min: 1, max: 16, step: 1 }), seed);
+    return h('div.gen-numbers', {}, takes(m, 'steps') && number('steps', 'Steps', { value: own.steps, min: 1, max: 500, step: 1 }), m.guidance && number('guidance', 'Guidance', { value: own.guidance, min: 0, max: 50, step: 'any' }),
+      given && takes(m, 'strength') && number('strength', 'Strength, to 1', { value: own.strength, min: 0.01, max: 1, step: 'any' }), number('variants', 'Variants', { value: 1, min: 1, max: 16, step: 1 }), seed);
   }
 
   /* Shapes of about as many pixels as the model likes best; then any size. */
@@ -192,7 +195,8 @@ window.studioGenerate = (() => {
       source: of ? kept.source : null, mask: kept.task === 'inpaint' ? kept.mask : null };
     if (of) wish.width = wish.height = null;  // its own size counts
     if (!m.guidance) wish.guidance = null;
-    if (kept.task === 'generate' || kept.task === 'instruct') wish.strength = null;
+    if (!takes(m, 'steps')) wish.steps = null;
+    if (kept.task === 'generate' || kept.task === 'instruct' || !takes(m, 'strength')) wish.strength = null;
     now.go.disabled = true;
     const here = now, answer = await call('generate_start', wish).catch(error => { if (!error.told) throw error; complain(error.message); });
     here.go.disabled = false;

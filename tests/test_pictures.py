@@ -294,3 +294,22 @@ def test_other_files_claim_nothing() -> None:
     assert history.claimed(file(noise(), "JPEG")) == history.claimed(b"") == history.claimed(with_text("[]")[:60]) == {}
     with pytest.raises(TypeError, match="a step has no"):
         history.step(command="x")
+
+
+def test_before_a_vote_a_lineage_names_no_model_place_time_or_message(studio: Studio) -> None:
+    source = kept(studio, noise((60, 40)))
+    made = pictures.apply_to(studio, source, [CROP])
+    with studio.store.write() as db:
+        db.execute("UPDATE images SET origin = 'generate', tool = 'secret', prompt = 'secret', licence = 'secret', params = ? WHERE sha256 = ?",
+                   [json.dumps({"model": "secret", "history": [{"tool": "secret"}]}), source])  # fmt: skip
+    tree = studio.store.create_tree("secret")
+    studio.store.add_node(tree, None, "user", [Part("image", image_sha256=made, caption="secret")])
+    assert "secret" in json.dumps(pictures.lineage(studio, made))
+    told = api.handle(studio, "picture_lineage", {"sha256": made, "blind": True})
+    assert "secret" not in json.dumps(told)
+    first, second = told["pictures"]
+    assert (first["how"], second["how"], second["from"]) == (
+        ["hidden until you have voted"],
+        ["crop to 31 x 22 at 10, 5"],
+        [source],
+    )

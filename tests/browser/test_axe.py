@@ -53,6 +53,11 @@ def faults(page: Page, where: str) -> list[str]:
 def test_axe_finds_nothing_serious(looked_at: Page) -> None:
     page = looked_at
     found = faults(page, "explore")
+    for key, dialog in (("f", "#retrieve"), ("p", "#generate")):
+        page.keyboard.press(key)
+        page.wait_for_selector(f"dialog{dialog}")
+        found += faults(page, dialog)
+        page.keyboard.press("Escape")
     for tab, ready in (
         ("Annotate", ".annotate-setup"),
         ("Judge", ".judge-form, .judge .problem"),

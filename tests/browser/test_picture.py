@@ -237,7 +237,7 @@ def test_the_edited_picture_is_asked_about_and_its_lineage_is_drawn(page: Page, 
     assert page.evaluate("studioPicture.state.sha256") == source
 
 
-def test_a_dropped_picture_is_edited_before_it_is_asked_about(page: Page, served: Served) -> None:
+def test_a_dropped_picture_is_cropped_and_highlighted_and_the_crop_is_asked_about(page: Page, served: Served) -> None:
     out = io.BytesIO()
     noise((64, 48)).save(out, "PNG")
     page.evaluate(
@@ -248,15 +248,23 @@ def test_a_dropped_picture_is_edited_before_it_is_asked_about(page: Page, served
     )
     page.get_by_role("button", name="Edit picture 1 of the message: my own picture").click()
     shown(page, 0)
+    tool(page, "Crop")
+    drag(page, (4, 6), (60, 42))
+    page.keyboard.press("Enter")
+    shown(page, 1)
     tool(page, "Box")
-    drag(page, (8, 8), (40, 40))
+    drag(page, (8, 8), (40, 30))
     made = applied(page)
     page.reload()
     expect(page.locator(".picture-chip")).to_have_count(1)
-    page.locator("#message textarea").fill("And?")
+    page.locator("#message textarea").fill("What is in the box?")
     page.keyboard.press("Enter")
     settle(served.studio)
-    wait(lambda: served.studio.store.image_uses([made]))
+    (use,) = wait(lambda: served.studio.store.image_uses([made]))
+    question = served.studio.store.node(use["node_id"])
+    assert (question.text, [p.image_sha256 for p in question.images]) == ("What is in the box?", [made])
+    row = served.studio.store.images([made])[made]
+    assert ([e["tool"] for e in row["params"]["edits"]], row["width"], row["height"]) == (["crop", "box"], 56, 36)
 
 
 def test_closing_keeps_what_was_not_applied_and_repeat_does_it_elsewhere(page: Page, served: Served) -> None:
@@ -386,3 +394,34 @@ def test_a_copy_of_no_picture_is_refused_in_one_line(page: Page, served: Served)
         answer = page.request.get(f"{served.url.split('/?')[0]}/with-history/{sha256}")
         assert answer.status == 404
         assert len(answer.text()) < 120
+
+
+def test_from_annotate_a_picture_opens_without_telling_who_made_it(page: Page, served: Served) -> None:
+    store, picture = served.studio.store, noise()
+    node, source = planted(served.studio, picture, "a secret quokka")
+    made = pictures.apply_to(served.studio, source, [{"tool": "flip", "params": {"direction": "vertical"}}])
+    with store.write() as db:
+        db.execute(
+            "UPDATE images SET origin = 'generate', tool = 'secret-painter', prompt = 'secret words' WHERE sha256 = ?",
+            [source],
+        )
+    question = store.node(node).parent_id
+    for i in range(2):
+        parts = [Part("image", image_sha256=made, caption="a quokka")]
+        store.add_node(store.node(node).tree_id, question, "assistant", parts, model=f"secret-model-{i}")
+    store.prune(node)
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator("#queue-what").select_option("local")
+    page.locator("#queue-start").click()
+    link = page.locator(".sides .picture > a").first
+    with page.expect_response(lambda r: "picture_preview" in (r.request.post_data or "")):
+        link.press("Enter")
+    shown(page, 0)
+    window = page.locator("dialog#picture")
+    expect(window.locator(".picture-tools-row, .picture-save")).to_have_count(0)
+    window.get_by_text("Where it comes from").click()
+    expect(window.locator(".lineage-of svg .at")).to_have_count(2)
+    expect(window.locator(".lineage-of ol > li")).to_contain_text(["hidden until you have voted", "flip vertical"])
+    assert "secret" not in window.inner_html()
+    page.keyboard.press("Escape")
+    expect(link).to_be_focused()
