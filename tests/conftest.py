@@ -60,6 +60,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.llama(tmp_path_factory.mktemp("llama"))
 
 
+@pytest.fixture(scope="session")
+def ggufs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A GGUF of random weights and its mmproj. Nothing writes into them."""
+    from tests import tiny_gguf
+
+    folder = tmp_path_factory.mktemp("gguf")
+    return tiny_gguf.text_model(folder / "tiny.gguf", context=4096), tiny_gguf.projector(folder / "mmproj.gguf")
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Threads that share a tiny model's work only wait for each other."""

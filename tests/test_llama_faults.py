@@ -105,11 +105,12 @@ def rendered(source: str) -> Callable[[], str]:
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% set x = i * j %}{% endfor %}{% endfor %}"
 
 
-def test_an_endless_template_is_ended() -> None:
+def test_an_endless_template_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backends.llama.template.TEMPLATE_S", 1.0)
     start = time.perf_counter()
-    with pytest.raises(BackendError, match=r"refuses this dialogue: it ran longer than 5 s\. Choose another model"):
+    with pytest.raises(BackendError, match=r"refuses this dialogue: it ran longer than 1 s\. Choose another model"):
         rendered(ENDLESS)()
-    assert time.perf_counter() - start < TEMPLATE_S + 2
+    assert time.perf_counter() - start < TEMPLATE_S
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,15 @@ TEMPLATE = (
 )
 
 
-def text_model(path: Path, template: str | None = TEMPLATE, context: int = 512) -> Path:
-    """A Llama of two layers whose tokens are bytes."""
+def text_model(path: Path, template: str | None = TEMPLATE, context: int = 512, pairs: bool = False) -> Path:
+    """A Llama of two layers whose tokens are bytes; with ``pairs`` also pairs of them, and the weights in eight bits, as
+    SmolLM2's file has both."""
     import gguf
     import numpy as np
 
     rng = np.random.default_rng(0)
-    words = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁"]
-    kinds = [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 2, *[gguf.TokenType.BYTE] * 256, gguf.TokenType.NORMAL]
     out = gguf.GGUFWriter(path, "llama")
+    words = _pairs(out) if pairs else _bytes(out)
     out.add_context_length(context)
     out.add_embedding_length(WIDTH)
     out.add_block_count(LAYERS)
@@ -31,10 +31,6 @@ def text_model(path: Path, template: str | None = TEMPLATE, context: int = 512) 
     out.add_layer_norm_rms_eps(1e-5)
     out.add_rope_dimension_count(WIDTH // HEADS)
     out.add_vocab_size(len(words))
-    out.add_tokenizer_model("llama")
-    out.add_token_list(words)
-    out.add_token_scores([0.0] * len(words))
-    out.add_token_types(kinds)
     out.add_bos_token_id(1)
     out.add_eos_token_id(2)
     out.add_add_space_prefix(False)
@@ -49,8 +45,40 @@ def text_model(path: Path, template: str | None = TEMPLATE, context: int = 512) 
             out.add_tensor(f"blk.{i}.{name}.weight", np.ones(WIDTH, np.float32))
     out.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
     for name, shape in shapes.items():
-        out.add_tensor(f"{name}.weight", rng.normal(0, 0.3, shape).astype(np.float32))
+        weights = rng.normal(0, 0.3, shape).astype(np.float32)
+        kind = gguf.GGMLQuantizationType.Q8_0 if pairs else gguf.GGMLQuantizationType.F32
+        out.add_tensor(f"{name}.weight", gguf.quantize(weights, kind), raw_dtype=kind)
     return _written(out, path)
+
+
+def _bytes(out: Any) -> list[str]:
+    import gguf
+
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁"]
+    out.add_tokenizer_model("llama")
+    out.add_token_list(words)
+    out.add_token_scores([0.0] * len(words))
+    out.add_token_types(
+        [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 2, *[gguf.TokenType.BYTE] * 256, gguf.TokenType.NORMAL]
+    )
+    return words
+
+
+def _pairs(out: Any) -> list[str]:
+    """A byte-level BPE: a character for each byte, as GPT-2 has them, and a few merges."""
+    import gguf
+
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in plain]
+    characters = [chr(b) for b in plain] + [chr(256 + i) for i in range(len(others))]
+    merges = ["Ġ t", "h e", "Ġt he", "i n"]
+    words = ["<unk>", "<s>", "</s>", *characters, *(m.replace(" ", "") for m in merges)]
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("smollm")
+    out.add_token_list(words)
+    out.add_token_merges(merges)
+    out.add_token_types([*[gguf.TokenType.CONTROL] * 3, *[gguf.TokenType.NORMAL] * (len(words) - 3)])
+    return words
 
 
 def projector(path: Path, width: int = WIDTH) -> Path:
