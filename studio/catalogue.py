@@ -29,6 +29,7 @@ class Entry:
     backend: str
     file: str = ""
     mmproj: str = ""
+    parts: tuple[str, ...] = ()  # further files, such as the two encoders of CLIP
     size_bytes: int | None = None
     memory_bytes: int | None = None
     images: bool = False
@@ -39,14 +40,14 @@ class Entry:
     @property
     def files(self) -> tuple[str, ...]:
         """The files it is made of; none: whatever the hub lists and transformers reads."""
-        return tuple(f for f in (self.file, self.mmproj) if f)
+        return tuple(f for f in (self.file, self.mmproj, *self.parts) if f)
 
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """The whole catalogue, in its own order."""
     rows = json.loads(files("assets").joinpath("catalogue.json").read_text(encoding="utf-8"))
-    return tuple(Entry(**row) for row in rows)
+    return tuple(Entry(**row | {name: tuple(row.get(name, ())) for name in ("parts",)}) for row in rows)
 
 
 def fetched(home: Path) -> list[Entry]:
@@ -119,7 +120,7 @@ def kept_bytes(home: Path, entry: Entry) -> int:
     where = folder(home, entry.repository)
     wanted = {n for f in entry.files for n in (f, f + PART)}
     try:
-        return sum(p.stat().st_size for p in where.iterdir() if p.is_file() and (not wanted or p.name in wanted))
+        return sum(p.stat().st_size for p in where.rglob("*") if p.is_file() and (not wanted or p.relative_to(where).as_posix() in wanted))
     except OSError:
         return 0
 

@@ -42,6 +42,9 @@ HEADER = """\
 #
 # [image_tools]             of pictures that replies ask for: by_itself = true makes them without asking; model = "…" of the list
 #                           decides which tool and checks what came of it
+#
+# [retrieve]                web = "openverse" lets the window that finds pictures ask the web; clip = a folder of CLIP in ONNX
+#                           finds them by what they show
 
 """
 
@@ -56,7 +59,7 @@ class Config:
     annotator: str = "me"
     models: tuple[ModelSpec, ...] = field(default=())
     image_models: tuple[ModelSpec, ...] = field(default=())  # those that draw
-    retrieve: dict[str, Any] = field(default_factory=dict)  # [retrieve]: web = "openverse", web_url
+    retrieve: dict[str, Any] = field(default_factory=dict)  # [retrieve]: web = "openverse", web_url, clip = a folder
     image_tools: dict[str, Any] = field(default_factory=dict)  # [image_tools]: by_itself = false, model = "who decides and checks"
 
     def model(self, name: str) -> ModelSpec:
@@ -159,6 +162,18 @@ def set_image_tools(home: Path, by_itself: bool, model: str) -> None:
     path = home / "studio.toml"
     document = _read(path) if path.exists() else tomlkit.parse(HEADER)
     document["image_tools"] = {"by_itself": by_itself, "model": model}
+    _write(path, tomlkit.dumps(document))
+
+
+def set_retrieve(home: Path, key: str, value: str | None) -> None:
+    """Write one line under ``[retrieve]`` of ``studio.toml``; None takes it out. Raises StudioError when it cannot be written."""
+    path = home / "studio.toml"
+    document = _read(path) if path.exists() else tomlkit.parse(HEADER)
+    table = document.setdefault("retrieve", tomlkit.table())
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
     _write(path, tomlkit.dumps(document))
 
 

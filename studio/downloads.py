@@ -22,8 +22,8 @@ from typing import Any
 from backends.hf import files as hub_files
 from studio import StudioError, catalogue
 
-NAME = re.compile(r"[\w][\w.-]*")  # of a file: no folders, nothing hidden
-SAFE = (".safetensors", ".gguf", ".json", ".txt", ".jinja", ".model")  # .model: a tokenizer's words, read as data
+NAME = re.compile(r"(\w+/)?\w[\w.-]*")  # of a file, in a part's folder at most; nothing hidden
+SAFE = (".safetensors", ".gguf", ".json", ".txt", ".jinja", ".model", ".onnx")  # .model: a tokenizer's words, read as data
 SPARE_BYTES = 200 * 2**20  # stays free: a full disk keeps no ratings
 TRIES, WAIT_S, TIMEOUT_S = 5, 1.0, 30.0  # after a cut without a new byte
 TOLD_S = 0.5
@@ -81,6 +81,8 @@ def fetch(home: Path, repository: str, names: Sequence[str], tell: Tell) -> dict
         commit, remotes = _listed(repository, names)
         where.mkdir(parents=True, exist_ok=True)
         known = catalogue.record(where)
+        for remote in remotes:
+            (where / remote.name).parent.mkdir(exist_ok=True)
         missing = [r for r in remotes if not _known(where, r, known)]
         kept = sum(_part_bytes(where, r) for r in missing)
         _check_room(repository, where, sum(r.size for r in missing) - kept)
@@ -106,14 +108,14 @@ def _listed(repository: str, names: Sequence[str]) -> tuple[str, list[Remote]]:
         raise StudioError(f"{repository[:80]!r} is no name of a model on the hub. Give one like owner/model.")
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     commit = str(api.model_info(repository).sha)
-    found = {f.path: f for f in api.list_repo_tree(repository, revision=commit) if isinstance(f, RepoFile)}
+    found = {f.path: f for f in api.list_repo_tree(repository, recursive=any("/" in n for n in names), revision=commit) if isinstance(f, RepoFile)}
     wanted = list(names) or [n for n in found if any(fnmatch.fnmatch(n, p) for p in hub_files.WANTED)]
     for name in wanted:
         if not NAME.fullmatch(name) or not name.endswith(SAFE):
             raise StudioError(f"{name[:80]!r} is not fetched: only {', '.join(SAFE)} are, as other files can run code.")
         if name not in found:
             raise StudioError(f"{repository} has no file {name!r}. Look at the names on its page on the hub.")
-    if not any(n.endswith((".safetensors", ".gguf")) for n in wanted):
+    if not any(n.endswith((".safetensors", ".gguf", ".onnx")) for n in wanted):
         ggufs = ", ".join(f"{repository}/{n}" for n in sorted(found) if n.endswith(".gguf") and "/" not in n)
         said = (
             f"Give one of its files: {ggufs[:600]}" if ggufs else "Choose a copy of the model that has them, or a GGUF"

@@ -14,7 +14,7 @@ from typing import Any
 from backends import ModelSpec, Pool
 from backends.hf import files as hub_files
 from backends.llama.loading import check_file
-from studio import StudioError, actions, catalogue, jobs, modellist
+from studio import StudioError, actions, catalogue, clipmodel, jobs, modellist
 from studio.actions import Studio
 from studio.catalogue import Entry
 
@@ -72,6 +72,9 @@ def use(studio: Studio, name: str) -> dict[str, Any]:
     if not catalogue.here(studio.config.home, entry):
         raise StudioError(f"{name} is not on this machine yet. Download it first.")
     where = catalogue.folder(studio.config.home, entry.repository)
+    if entry.backend == "clip":
+        clipmodel.choose(studio, where)
+        return state(studio)
     if entry.backend == "llama":
         settings = {"path": str(where / entry.file)} | ({"mmproj": str(where / entry.mmproj)} if entry.mmproj else {})
     else:
@@ -96,6 +99,7 @@ def remove(studio: Studio, name: str) -> dict[str, Any]:
     for spec in _using(studio, where, entry):
         modellist.unload(studio, spec.name)
         actions.remove_model(studio, spec.name)
+    clipmodel.leave(studio, where)
     try:
         _remove_files(where, entry)
     except OSError as error:
@@ -200,18 +204,29 @@ def _row(studio: Studio, entry: Entry, found: list[dict[str, Any]]) -> dict[str,
     running = job is not None and job["status"] == "running"
     return {
         "name": entry.name, "own": entry not in catalogue.entries(), "repository": entry.repository, "backend": entry.backend,
-        "images": _sees(home, entry), "context": entry.context, "licence": entry.licence,
+        "images": _sees(home, entry), "does": _does(entry), "context": entry.context, "licence": entry.licence,
         "size_bytes": entry.size_bytes or (kept if is_here else None),
         "needed_bytes": needed, "fit": catalogue.fit(needed, catalogue.machine_bytes()), "kept_bytes": kept,
         "state": "downloading" if running else "here" if is_here else "part" if kept else "away",
         "download": _progress(job) if job and running else None,
         "error": job["error"] if job and job["status"] == "failed" and not is_here else None,
-        "used_by": [s.name for s in _using(studio, catalogue.folder(home, entry.repository), entry)],
+        "used_by": _used_by(studio, catalogue.folder(home, entry.repository), entry),
     }  # fmt: skip
 
 
+def _does(entry: Entry) -> str:
+    """What a model does that answers nobody."""
+    return clipmodel.DOES if entry.backend == "clip" else ""
+
+
+def _used_by(studio: Studio, where: Path, entry: Entry) -> list[str]:
+    return [s.name for s in _using(studio, where, entry)] + (["Find a picture"] if clipmodel.used(studio, where) else [])
+
+
 def _sees(home: Path, entry: Entry) -> bool | None:
-    """Whether a model reads images; None: nobody knows before its files are here."""
+    """Whether a model reads images; None: nobody knows before its files are here, or it answers nobody."""
+    if _does(entry):
+        return None
     if entry in catalogue.entries() or entry.backend == "llama":
         return entry.images
     return hub_files.sees(catalogue.folder(home, entry.repository)) if catalogue.here(home, entry) else None

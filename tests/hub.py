@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         if revision not in ("main", COMMIT):
             return self._json(404, {"error": "Invalid rev id"}, **{"x-error-code": "RevisionNotFound"})
         if path.startswith("/api/models/"):
-            return self._json(200, _info(name, hub.models[name]) if kind != "tree" else _tree(hub, hub.models[name]))
+            return self._json(200, _info(name, hub.models[name]) if kind != "tree" else _tree(hub, hub.models[name], "recursive=true" in self.path.lower()))
         if name in hub.gated and self.headers.get("authorization") != f"Bearer {hub.token}":
             return self._json(401, {"error": f"Access to model {name} is restricted"}, **{"x-error-code": "GatedRepo"})
         return self._file(hub, hub.models[name] / "/".join(rest), send)
@@ -122,10 +122,10 @@ def _info(name: str, folder: Path) -> dict[str, Any]:
     return {"id": name, "modelId": name, "sha": COMMIT, "private": False, "gated": False, "siblings": files, "tags": []}
 
 
-def _tree(hub: Hub, folder: Path) -> list[dict[str, Any]]:
-    """What the hub lists: sizes and checksums."""
+def _tree(hub: Hub, folder: Path, deep: bool) -> list[dict[str, Any]]:
+    """What the hub lists: sizes and checksums; with ``deep`` those in folders too."""
     found = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in (folder.rglob("*") if deep else folder.iterdir()) if p.is_file()):
         data = path.read_bytes()
         entry = {
             "type": "file",

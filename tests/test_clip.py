@@ -20,12 +20,13 @@ pytest.importorskip("onnx")
 
 from backends import BackendError
 from backends.retrieve import clip
-from studio import StudioError, api, checking, finding, retrieving
+from studio import StudioError, api, catalogue, checking, config, downloads, finding, models, retrieving
 from studio.actions import Studio
 from studio.config import Config
 from studio.seeing import GET_IT
 from tests import tiny_clip
 from tests.conftest import ECHO, wait
+from tests.hub import hub
 from tests.test_checks import dialogue, kept, settled
 from tests.test_retrieve import bomb, finish, names, picture
 
@@ -306,6 +307,34 @@ def test_without_a_model_one_line_says_how_to_get_one(tmp_path: Path) -> None:
         assert api.handle(opened, name, data) == {"error": GET_IT}
     with pytest.raises(StudioError, match="not set up"):
         finding.of_store(opened, "0" * 64)
+    opened.close()
+
+
+def test_the_catalogue_s_model_is_fetched_used_at_once_and_left_again(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (entry,) = [e for e in catalogue.entries() if e.backend == "clip"]
+    opened = Studio.open(Config(tmp_path / "fresh", annotator="ann", models=(ECHO,)))
+    own = retrieving.of(opened)
+    with hub({entry.repository: tiny_clip.folder(tmp_path / "remote", "_quantized")}) as at:
+        monkeypatch.setenv("HF_ENDPOINT", at.url)
+        downloads.fetch(opened.config.home, entry.repository, entry.files, lambda told: None)
+    where = catalogue.folder(opened.config.home, entry.repository)
+    assert (where / "onnx/vision_model_quantized.onnx").is_file()
+    row = lambda: next(r for r in models.state(opened)["catalogue"] if r["name"] == entry.name)  # noqa: E731
+    assert (row()["state"], row()["used_by"], row()["images"]) == ("here", [], None)
+    assert checking.measuring.of(opened).trouble == GET_IT
+    models.use(opened, entry.name)
+    assert row()["used_by"] == ["Find a picture"]
+    assert config.load(opened.config.home).retrieve == {"clip": str(where)}
+    own.add(str(folder))
+    finish(own)
+    assert names(own.search("blue", "picture"))[0] == "three.png"
+    assert checking.measuring.of(opened).trouble == ""
+    models.remove(opened, entry.name)
+    assert not where.exists()
+    assert config.load(opened.config.home).retrieve == {}
+    assert own.search("blue", "picture").note == GET_IT
     opened.close()
 
 

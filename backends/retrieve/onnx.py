@@ -25,7 +25,7 @@ def session(path: Path, advice: str) -> Any:
         with path.open("rb"):  # a folder, or one without permission, in the words of the system
             pass
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (OSError, *_faults()) as error:
+    except _faults() as error:
         raise BackendError(f"{path.name} cannot be loaded from {path.parent}: {_why(error)}. {advice}") from error
 
 
@@ -45,8 +45,8 @@ def _why(error: Exception) -> str:
 
 @functools.cache
 def _faults() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: classes of its own, which have nothing in common."""
+    """What ONNX Runtime and the system raise; the classes of the former have nothing in common."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     found = [c for c in vars(state).values() if isinstance(c, type) and issubclass(c, Exception)]
-    return (*found, RuntimeError, ValueError)
+    return (*found, OSError, RuntimeError, ValueError)
