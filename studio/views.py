@@ -249,7 +249,8 @@ def inspected(studio: Studio, node_id: str) -> dict[str, Any]:
 def _pace(node: Node) -> str | None:
     """Tokens a second from the first one on, where both times and the count are known."""
     seconds = ((node.latency_ms or 0) - (node.first_token_ms or 0)) / 1000
-    return f"{(node.completion_tokens - 1) / seconds:.1f}" if (node.completion_tokens or 0) > 1 and seconds > 0 else None
+    count = node.completion_tokens or 0
+    return f"{(count - 1) / seconds:.1f}" if count > 1 and seconds > 0 else None
 
 
 def _fact(value: Any) -> Any:

@@ -17,6 +17,7 @@ from tests.servers import Answer, Handler, events, piece, scripted, status
 from tests.test_openai import KEY
 
 pytestmark = pytest.mark.browser
+ECHO_OF_HOME = "Echo (no model)"
 OFFERED = status(200, {"data": [{"id": "thinker"}, {"id": "talker"}]})
 
 
@@ -45,7 +46,7 @@ THINKS = events(
     piece(delta={"reasoning": "<b>Two</b> and two."}),
     piece("Four."),
     piece(finish="stop"),
-    {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5}},
+    {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5, "cost": 0.00125}},
 )
 TALKS = events(*[piece("word ")] * 400, piece(finish="stop"), pause_s=0.05)
 
@@ -88,15 +89,20 @@ def test_from_preset_to_what_was_sent(page: Page, served: Served) -> None:
 
 
 def asked_side_by_side(page: Page, served: Served) -> None:
-    """Two models answer; one is stopped, the other is asked on, and the inspector has what was sent."""
+    """Three models of two backends answer; one is stopped, another is asked on, and the inspector has what was sent."""
+    streams: list[str] = []
+    page.on("request", lambda r: streams.append(r.url) if "/queue/join" in r.url else None)
     page.get_by_role("tab", name="Explore").click()
-    choose(page, "thinker", "talker")
+    choose(page, "thinker", "talker", ECHO_OF_HOME)
     send(page, "Two and two?")
+    expect(page.locator(".lane")).to_have_count(3)
+    expect(page.locator(".lane", has_text=ECHO_OF_HOME).locator(".rate.local")).to_be_visible()  # the slow one holds up nobody
     stopped = page.locator(".lane", has_text="talker").locator(".card.assistant")
     expect(stopped).to_contain_text("word word", timeout=20_000)
     stopped.get_by_role("button", name="Stop").click()
-    finished(page, 2)
+    finished(page, 3)
     expect(stopped.locator(".meta")).to_contain_text("stopped")
+    assert len(streams) == 1  # one for all columns
     whole = page.locator(".lane", has_text="thinker").locator(".card.assistant")
     expect(whole.locator(".reasoning")).not_to_have_attribute("open", "")
     whole.locator(".reasoning summary").click()
@@ -107,7 +113,9 @@ def asked_side_by_side(page: Page, served: Served) -> None:
     send(page, "And three?")
     finished(page, 2)
     wait(lambda: not served.studio.live.growing(), what="the end of the replies")
-    expect(page.locator(".inspector .facts")).to_contain_text("Ended by")
+    for fact in ("Ended by", "Prompt tokens", "First token", "Tokens a second", "Cost"):
+        expect(page.locator(".inspector .facts")).to_contain_text(fact)
+    expect(page.locator(".inspector .facts")).to_contain_text("0.00125")
     page.locator(".inspector summary", has_text="What was sent").click()
     expect(page.locator(".sent-message pre").last).to_contain_text("And three?")
     page.locator(".inspector summary", has_text="The request beside its messages").click()
