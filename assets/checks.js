@@ -10,8 +10,11 @@ window.studioChecks = (() => {
 
   const begin = text => text.charAt(0).toUpperCase() + text.slice(1);
 
+  /* ``other``: what the nearest other picture is; it may be opened. */
+  const opens = n => n.other && h('button.check-open', { type: 'button', ariaLabel: 'Open the picture that looks most like this one', onclick: () => window.studioPicture.open(n.other) }, h('img', { src: `/thumb/${n.other}`, alt: '', loading: 'lazy' }), ' Open it');
+
   const row = n => [h('tr', { 'data-check': n.key }, h('th', { scope: 'row' }, n.name), h('td.number', {}, number(n.value))),
-    h('tr.check-means', { 'data-means': n.key }, h('td.soft', { colSpan: 2 }, h('b', {}, begin(n.range)), `. ${n.note ? `${begin(n.note)}. ` : ''}${n.means}`))];
+    h('tr.check-means', { 'data-means': n.key }, h('td.soft', { colSpan: 2 }, h('b', {}, begin(n.range)), `. ${n.note ? `${begin(n.note)}. ` : ''}${n.means}`, opens(n)))];
 
   const table = (numbers, label) => h('table.checks', { ariaLabel: label }, ...numbers.flatMap(row));
 
@@ -61,7 +64,8 @@ window.studioChecks = (() => {
     return box;
   }
 
-  const picture = sha256 => fold('Measured', 'checks_picture', { sha256 }, a => [a.numbers.length ? table(a.numbers, 'What is measured of this picture') : null, sources(a.numbers)], 'picture-checks');
+  /* ``blind``: before a vote, when no other picture is to be opened from here. */
+  const picture = (sha256, { blind = false } = {}) => fold('Measured', 'checks_picture', { sha256 }, a => [a.numbers.length ? table(blind ? a.numbers.map(n => ({ ...n, other: null })) : a.numbers, 'What is measured of this picture') : null, sources(a.numbers)], 'picture-checks');
 
   /* Where G5 is rated: at the end of a dialogue that shows pictures. */
   function dialogue(card) {

@@ -66,7 +66,7 @@ window.studioPicture = (() => {
       h('div.picture-main', {}, h('div.picture-stage', {}, now.canvas), h('div.picture-side', {}, now.panel, ...(now.blind ? [h('p.soft', {}, 'What tells who made it is hidden until you have voted.')] : [now.list,
         h('div.picture-row', {}, now.undo, now.redo, button('Repeat', 'Add the edits that were last applied, on any picture', repeat)),
         h('label', {}, h('span', {}, 'Caption'), now.caption), now.apply]),
-        window.studioChecks.picture(now.sha256),
+        window.studioChecks.picture(now.sha256, now),
         h('details.picture-history', { ontoggle: event => event.target.open && lineage() }, h('summary', {}, 'Where it comes from'), h('div.picture-lineage')),
         h('div.picture-row', {}, !now.blind && h('a.picture-save', { href: `/with-history/${now.sha256}`, download: '' }, 'Save a copy with its history'), !now.blind && button('Find others like it', 'Pictures of your folders that show the same (needs CLIP)', othersLike), h('a', { href: `/media/${now.sha256}`, target: '_blank', rel: 'noopener' }, 'Open in full size')))));
     return dialog;

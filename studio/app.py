@@ -46,8 +46,8 @@ from studio.tree import Part
 # our own files rather than Gradio's css parameter, which would confine every rule to its container
 STYLES = "".join(
     f'<link rel="stylesheet" href="/studio/{name}.css">'
-    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "models", "picture", "checks", "retrieve",
-                 "sampling", "waiting", "generate", "proposals")
+    for name in ("studio", "treemap", "feedback", "annotate", "judge", "learning", "panel", "statistics", "steering", "models", "picture", "retrieve",
+                 "checks", "sampling", "waiting", "generate", "proposals")
 )  # fmt: skip
 _serial = itertools.count()  # two equal answers in a row must still reach the page
 

@@ -16,6 +16,7 @@ from studio.actions import Studio
 from studio.config import Config
 from studio.tree import Part
 from tests import tiny_clip
+from tests.browser.test_axe import faults
 from tests.conftest import ECHO, Served
 from tests.test_retrieve import picture
 
@@ -116,6 +117,7 @@ def test_numbers_stand_beside_a_picture_and_where_the_dialogue_is_rated(page: Pa
     expect(distances.locator('[data-means="apart"]')).to_contain_text("0 to 2")
     expect(distances).to_contain_text("The two most alike: pictures 1 and 2")
     expect(fold.locator("table.each tbody tr")).to_have_count(2)
+    assert faults(page, "inspector") == []
 
     fold.get_by_role("button", name="Open picture 1").press("Enter")
     window = page.locator("dialog#picture")
@@ -130,5 +132,10 @@ def test_numbers_stand_beside_a_picture_and_where_the_dialogue_is_rated(page: Pa
         expect(table.locator(f'[data-means="{key}"]').first).to_contain_text(said)
     expect(table).to_contain_text("Caption: “red”")
     expect(table).to_contain_text("Among 1 of the store")
+    assert faults(page, "picture") == []
+    shown = page.evaluate("studioPicture.state.sha256")
+    table.get_by_role("button", name="Open the picture that looks most like this one").press("Enter")
+    page.wait_for_function("before => studioPicture.state.sha256 !== before", arg=shown)
     window.get_by_role("button", name="Find others like it").press("Enter")
     expect(page.locator("dialog#retrieve").get_by_text("Like this picture")).to_be_visible()
+    assert faults(page, "find a picture") == []
