@@ -86,7 +86,8 @@ window.studioGenerate = (() => {
     now.prompt = words('prompt', kept.task === 'instruct' ? 'make the sky pink' : 'a red fox in the snow, watercolour', 3);
     now.estimate = h('p.soft.gen-estimate');
     now.go = h('button.primary', { type: 'submit', disabled: Boolean(m.problem) }, changes() ? 'Change the picture' : 'Generate');
-    now.form.replaceChildren(...[choice, about(m), task, changes() && from(), labelled(kept.task === 'instruct' ? 'Instruction' : 'What it should show', now.prompt),
+    now.about = about(m);
+    now.form.replaceChildren(...[choice, now.about, task, changes() && from(), labelled(kept.task === 'instruct' ? 'Instruction' : 'What it should show', now.prompt),
       m.negative && labelled('What it should not show', words('negative', '', 2)), kept.task === 'generate' && sizes(m), numbers(m), now.estimate, now.go].filter(Boolean));
     if (held) document.getElementById(held)?.focus();
     estimate();
@@ -124,7 +125,7 @@ window.studioGenerate = (() => {
     const own = { steps: '', guidance: '', strength: '', ...m.defaults }, given = kept.task === 'edit' || kept.task === 'inpaint';
     const seed = number('seed', 'Seed', { value: 'any', min: 0, max: 2 ** 53 - 1, step: 1 });
     return h('div.gen-numbers', {}, takes(m, 'steps') && number('steps', 'Steps', { value: own.steps, min: 1, max: 500, step: 1 }), m.guidance && number('guidance', 'Guidance', { value: own.guidance, min: 0, max: 50, step: 'any' }),
-      given && takes(m, 'strength') && number('strength', 'Strength, to 1', { value: own.strength, min: 0.01, max: 1, step: 'any' }), number('variants', 'Variants', { value: 1, min: 1, max: 16, step: 1 }), seed);
+      given && takes(m, 'strength') && number('strength', 'Strength, 0 to 1', { value: own.strength, min: 0.01, max: 1, step: 'any' }), number('variants', 'Variants', { value: 1, min: 1, max: 16, step: 1 }), seed);
   }
 
   /* Shapes of about as many pixels as the model likes best; then any size. */
@@ -205,7 +206,7 @@ window.studioGenerate = (() => {
     save();
     known.runs = [answer.run, ...known.runs];
     runs.show(known.runs);
-    runs.root.firstElementChild.scrollIntoView({ block: 'nearest' });
+    runs.root.firstElementChild.scrollIntoView({ block: 'start' });
     watch();
   }
 
@@ -232,7 +233,7 @@ window.studioGenerate = (() => {
   }
 
   function ended(run) {
-    if (now) return estimate();
+    if (now) { estimate(); learn(true).then(() => now?.about?.isConnected && now.about.replaceWith(now.about = about(model()))).catch(() => {}); return; }  // it is in memory now
     toast(run.state === 'failed' ? `The picture was not drawn: ${run.error}` : `${runs.words(run)}: ${run.prompt.slice(0, 60)}`, { bad: run.state === 'failed', action: () => open(), label: 'Look' });
   }
 

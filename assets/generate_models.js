@@ -4,7 +4,8 @@
 (() => {
   const studio = window.studio;
   const { h, call, on, inLine } = studio;
-  const KINDS = { diffusers: 'A pipeline of diffusers', openai: 'A server (OpenAI’s images API)' };
+  const KINDS = { diffusers: 'A pipeline of diffusers', openai: 'A server with an images API' };
+  const PLACES = { diffusers: ['Folder, or owner/model on the hub', '/home/me/sd-turbo'], openai: ['Its name on the server', 'gpt-image-1'] };
   const AGAIN_MS = 5000;       // a model of the catalogue above may have been downloaded or used meanwhile
   let root = null, list = null, told = null, form = null, drawn = '', timer = null;
 
@@ -36,7 +37,7 @@
   function build() {
     const field = (key, label, hint, kind, type = 'text') => h('label', { 'data-for': kind }, h('span', {}, label), h('input', { id: `image-model-${key}`, type, placeholder: hint, spellcheck: false, autocomplete: type === 'password' ? 'new-password' : 'off' }));
     const kind = h('select', { id: 'image-model-kind', onchange: () => choose() }, ...Object.entries(KINDS).map(([value, text]) => h('option', { value }, text)));
-    const choose = () => form.querySelectorAll('label[data-for]').forEach(l => { l.hidden = l.dataset.for !== 'both' && l.dataset.for !== kind.value; });
+    const choose = () => { const [label, hint] = PLACES[kind.value], input = form.querySelector('#image-model-model'); input.previousSibling.textContent = label; input.placeholder = hint; form.querySelectorAll('label[data-for]').forEach(l => { l.hidden = l.dataset.for !== 'both' && l.dataset.for !== kind.value; }); };
     const value = key => form.querySelector(`#image-model-${key}`).value.trim();
     const add = async event => {
       event.preventDefault();
@@ -44,8 +45,8 @@
       const given = Object.fromEntries(Object.entries(settings).filter(([, v]) => v));
       if (await act('generate_models_add', { name: value('name') || value('model').split(/[\\/]/).filter(Boolean).pop() || '', backend: kind.value, ...given })) { form.reset(); choose(); }  // else what was typed stays, to be mended
     };
-    form = h('form.models-form.image-model-form', { onsubmit: add }, h('label', {}, h('span', {}, 'What it is'), kind), field('model', 'Its folder, or owner/model on the hub; on a server its name there', '/home/me/sd-turbo', 'both'), field('url', 'Address of the server', 'https://api.openai.com/v1', 'openai'),
-      field('key', 'Key, kept in the keyring of this computer', 'None', 'openai', 'password'), field('variable', 'Or the variable that holds it', 'OPENAI_API_KEY', 'openai'), field('name', 'Name in the list', 'As the folder', 'both'), h('button.primary', { type: 'submit' }, 'Add'));
+    form = h('form.models-form.image-model-form', { onsubmit: add }, h('label', {}, h('span', {}, 'What it is'), kind), field('model', ...PLACES.diffusers, 'both'), field('url', 'Address of the server', 'https://api.openai.com/v1', 'openai'),
+      field('key', 'Key, kept in the keyring of this computer', 'None', 'openai', 'password'), field('variable', 'Or the variable that holds it', 'OPENAI_API_KEY', 'openai'), field('name', 'Name in the list', 'As the model', 'both'), h('button.primary', { type: 'submit' }, 'Add'));
     choose();
     list = h('div.models-list');
     told = h('p.problem', { role: 'alert' });

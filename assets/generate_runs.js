@@ -36,7 +36,7 @@ window.studioGenerateRuns = act => {
 
   function update(run) {
     const at = drawn.get(run.id), ended = over(run), { steps, variants } = run;
-    const share = steps ? Math.min(1, (run.variant + run.step / steps) / variants) : null;
+    const share = steps ? Math.min(1, (run.variant + run.step / steps) / variants) : run.variant ? run.variant / variants : null;
     at.element.dataset.state = run.state;
     at.words.textContent = words(run);
     at.bar.hidden = at.cancel.hidden = ended;

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 SCRIPTS = ("boot", "studio", "feedback", "rating", "claim", "judgebar", "waiting", "transcript", "places", "notes",
-           "crucial", "steering", "picture_view", "picture_tools", "picture_lineage", "picture_mask", "picture_model", "checks", "picture", "picture_chips", "retrieve",
+           "crucial", "steering", "picture_view", "picture_tools", "picture_lineage", "picture_mask", "picture_model",
+           "checks", "picture", "picture_chips", "retrieve",
            "generate_runs", "generate", "generate_models",
            "proposal_forms", "proposals", "sampling", "sidebar", "treemap_layout", "treemap", "inspector",
            "keys", "verify", "annotate", "panel", "learning", "judgecurves", "judge", "models")  # fmt: skip

@@ -175,8 +175,15 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 def _unnamed(told: dict[str, Any]) -> dict[str, Any]:
     """A picture of a lineage as it may be seen before a vote: what a hand edited, and no model, prompt, place, time or message."""
     hand = {k: told[k] for k in ("origin", "tool", "how", "params")} if "edits" in told["params"] else {}
-    hidden = {"origin": "", "tool": None, "how": ["hidden until you have voted"], "params": {}}
-    silent = {"prompt": None, "source_url": None, "licence": None, "made_at": "", "claimed": [], "uses": []}
+    hidden: dict[str, Any] = {"origin": "", "tool": None, "how": ["hidden until you have voted"], "params": {}}
+    silent: dict[str, Any] = {
+        "prompt": None,
+        "source_url": None,
+        "licence": None,
+        "made_at": "",
+        "claimed": [],
+        "uses": [],
+    }
     return {k: told[k] for k in ("sha256", "from", "size", "depth")} | hidden | hand | silent
 
 

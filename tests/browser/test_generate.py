@@ -228,7 +228,7 @@ def test_a_mask_drawn_at_any_zoom_is_sent_in_pixels_of_the_picture(dense: Page, 
     assert [p["sha256"] for p in pictures.lineage(studio, made)["pictures"]] == [source, made]
 
 
-def test_without_a_model_it_says_so_and_leads_to_where_one_is_added(page: Page, served: Served, tmp_path: Path) -> None:
+def test_without_a_model_it_says_so_and_leads_to_where_one_is_added(page: Page, served: Served) -> None:
     ready(page)
     page.keyboard.press("p")
     expect(window(page)).to_contain_text("No model that draws is set up yet")
@@ -250,6 +250,11 @@ def test_without_a_model_it_says_so_and_leads_to_where_one_is_added(page: Page, 
     page.get_by_role("button", name="Take pictures-1 off the list").click()
     expect(page.locator('[data-image-model="pictures-1"]')).to_have_count(0)
     assert not served.studio.config.image_models
+    page.get_by_role("tab", name="Explore").click()
+    show(page, planted(served.studio, noise())[0])
+    tool(page, "Edit with a model")
+    expect(page.locator(".picture-panel").get_by_role("status")).to_contain_text("No model that draws is set up yet")
+    expect(page.get_by_role("button", name="Go on with a model")).to_have_count(0)
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
