@@ -44,7 +44,7 @@ def picture(studio: Studio, sha256: str) -> Row:
     known = measuring.of(studio).known([sha256], [text for _, text in texts])
     rows = _alone(known, sha256, ALONE)
     if sha256 in known.looks:
-        rows.append(_nearest(sha256, known.looks, len(studio.store.images())))
+        rows.append(_nearest(sha256, known.looks, studio.store.counts()["images"]))
     rows += [row for said, text in texts for row in _fit(known, sha256, said, text)]
     return {"sha256": sha256, "numbers": rows, "waiting": known.waiting, "notes": known.notes}
 

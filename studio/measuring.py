@@ -138,7 +138,10 @@ class Checker:
 
     def _rest(self, task: Task) -> None:
         """Keep how the other pictures of the store look, so that copies among them are found; ends when something is asked for."""
-        rest = list(self.studio.store.images().keys() - self.kept.looks().keys()) if retrieve.can_compare() else []
+        known = self.kept.looks()
+        if not retrieve.can_compare() or len(known) >= self.studio.store.counts()["images"]:
+            return
+        rest = list(self.studio.store.images().keys() - known.keys())
         for start in range(0, len(rest), PIECE):
             if task.stop.is_set() or self._pictures or self._texts:
                 return
