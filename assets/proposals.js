@@ -36,11 +36,11 @@
     const change = tool(p ? 'Change' : 'Choose', 'Another tool, caption or source, or a picture by hand (C)', () => open(card, token), { 'data-does': 'c' });
     const again = tool(p ? 'Propose again' : 'Propose', 'Let a tool be proposed for this picture', does('proposal_make', at));
     const refuse = p && tool('Refuse', 'No picture here (X)', does('proposal_refuse', id), { 'data-does': 'x' });
-    const accept = label => tool(label, 'Enter, or A', does('proposal_accept', id), { 'data-does': 'a', className: 'tool proposal-yes' });
+    const accept = label => tool(label, 'Enter, or A', does('proposal_accept', id), { 'data-does': 'a', className: p.note && !p.image_sha256 ? 'tool' : 'tool proposal-yes' });
     const remove = card.role === 'assistant' && tool('Remove', 'A new version of this reply without this token', () => without(card, at));
     const says = {
-      proposed: () => [p.image_sha256 && h('img.proposal-made', { src: `/thumb/${p.image_sha256}`, alt: 'What was made' }), h('b', {}, DOES[p.tool]), h('span.soft', {}, p.note || p.why),
-        accept(p.image_sha256 ? 'Put it here' : 'Accept'), change, refuse],
+      proposed: () => [p.image_sha256 && h('img.proposal-made', { src: `/thumb/${p.image_sha256}`, alt: 'What was made' }), h('b', {}, DOES[p.tool]), h('span.soft', {}, p.image_sha256 ? p.note || 'Made already' : p.why),
+        p.note && !p.image_sha256 && h('span.proposal-lacks', {}, p.note), accept(p.image_sha256 ? 'Put it here' : 'Accept'), change, refuse],
       running: () => [h('b', { role: 'status' }, `${DOING[p.tool] || 'Working'}…`), h('span.soft.proposal-doing', {}), tool('Cancel', 'Stop; the proposal stays', does('proposal_back', id))],
       done: () => [h('span.soft', {}, 'Made. It comes here when the reply is whole.')],
       refused: () => [h('span.soft', {}, 'Refused'), again, change, remove],
@@ -84,14 +84,14 @@
 
   /* ---- one picture: in the place of a token, without any, or without its file */
   function figure(card, part, i, element) {
-    element.querySelector('.proposal-figure')?.remove();
+    element.querySelectorAll('.proposal-figure, .token-back').forEach(e => e.remove());
     const stood = card.placed[i], loose = card.loose.includes(i), at = { node: card.id, part: i };
     const send = data => act(card, null, 'proposal_picture', { ...at, sha256: part.image || null, caption: part.caption, ...data }).catch(() => {});
     const row = h('div.proposal-figure');
-    if (stood) { element.dataset.stood = stood.place; if (stood.proposal) row.append(tool('Token back', 'Take the picture out; its token stands here again', () => act(card, stood.place, 'proposal_back', { proposal: stood.proposal }).catch(() => {}))); }
+    if (stood) { element.dataset.stood = stood.place; if (stood.proposal) (element.querySelector('.picture-tools') || row).append(tool('Token back', 'Take the picture out; its token stands here again', () => act(card, stood.place, 'proposal_back', { proposal: stood.proposal }).catch(() => {}), { className: 'tool token-back' })); }
     if (part.missing) row.append(h('label', {}, 'Its file: ', forms.files('The file of this picture', sha256 => send({ sha256 }))));
     if (loose) {
-      const captions = card.tokens.filter(t => t.pair === null).map(t => t.caption);
+      const captions = card.asks.filter(t => t.pair === null).map(t => t.caption);
       row.append(h('span.soft', {}, 'No token asks for it'), tool('Caption', 'Say what it shows; the caption of a token makes it the picture of that token', () => {
         if (!row.querySelector('.proposal-form')) row.append(forms.caption(part, captions, { send: caption => send({ caption }), leave: () => row.querySelector('.proposal-form').remove() }));
         row.querySelector('.proposal-form input').focus();
@@ -107,7 +107,7 @@
     at.querySelectorAll('.proposal, .proposals-rest').forEach(e => e.remove());
     card.parts.forEach((part, i) => { if (part.kind === 'image') figure(card, part, i, body.children[i]); });
     const marks = card.parts.map((_, i) => [...body.children[i].querySelectorAll('.image-token')]), rest = [];
-    for (const token of card.tokens) {
+    for (const token of card.asks) {
       const row = marks[token.part], mark = row.splice(row.findIndex(m => m.textContent.trim() === token.caption) >>> 0, 1)[0];
       const drawn = token.pair !== null ? h('span.proposal.paired', { 'data-place': String(token.place) }, h('span.soft', {}, `picture ${token.pair + 1 - card.parts.slice(0, token.pair).filter(p => p.kind === 'text').length} of this message`)) : chip(card, token);
       if (mark) mark.after(drawn); else rest.push(h('div', {}, h('span.image-token', {}, token.caption), drawn));
@@ -125,7 +125,7 @@
   }
 
   /* ---- what is at work */
-  const running = () => studio.cards().flatMap(c => c.tokens.map(t => t.proposal)).filter(p => p?.state === 'running');
+  const running = () => studio.cards().flatMap(c => c.asks.map(t => t.proposal)).filter(p => p?.state === 'running');
 
   function watch() {
     clearTimeout(timer);
@@ -136,7 +136,7 @@
     const ids = running().map(p => p.id), { proposals } = await call('proposal_poll', { proposals: ids });
     if (proposals.some(p => p.state !== 'running')) await studio.refresh();
     for (const p of proposals) {
-      const token = studio.cards().flatMap(c => c.tokens.map(t => [c, t])).find(([, t]) => t.proposal?.id === p.id);
+      const token = studio.cards().flatMap(c => c.asks.map(t => [c, t])).find(([, t]) => t.proposal?.id === p.id);
       const doing = token && chipOf(...[token[0], token[1].place])?.querySelector('.proposal-doing');
       if (doing) doing.textContent = p.doing;
     }
@@ -154,7 +154,7 @@
   }
 
   on('drawn', card => { if (article(card)) decorate(card); });
-  on('view', () => { studio.cards().filter(c => c.role === 'user' && c.tokens.length).forEach(decorate); watch(); });
+  on('view', () => { studio.cards().filter(c => c.role === 'user' && c.parts.some(p => p.missing)).forEach(decorate); watch(); });
   on('grow', growing);
   on('start', () => {
     onKey('t', next);

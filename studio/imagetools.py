@@ -71,14 +71,20 @@ def painters(studio: Studio, *tasks: str) -> list[tuple[str, str]]:
     return [(m["name"], next(t for t in tasks if t in m["tasks"])) for m in able if set(tasks) & set(m["tasks"])]
 
 
+def drawn(tool: str, caption: str) -> bool:
+    """Whether a model draws the picture, which takes its time; else folders or plain edits give it at once."""
+    plain = bool(routing.edits_for(caption, 2, 2)) or routing.unchanged(caption)
+    return tool == "generate" or (tool == "edit" and not plain)
+
+
 def lacks(studio: Studio, tool: str, caption: str, source: str | None) -> str:
-    """Why a tool cannot make this picture now, and what would help; '' when it can."""
+    """Why a tool cannot make this picture now, and what would help; '' when it can. ``source`` '': a picture yet to come."""
     if tool == "generate" and not painters(studio, "generate"):
         broken = [m["problem"] for m in generating.state(studio)["models"] if m["problem"]]
         return broken[0] if broken else generating.NONE
     if tool == "edit" and source is None:
         return NO_SOURCE
-    if tool == "edit" and not _by_rule(studio, caption, source) and not painters(studio, "instruct", "edit"):
+    if tool == "edit" and drawn(tool, caption) and not painters(studio, "instruct", "edit"):
         return NO_EDITOR
     own = retrieving.of(studio)
     if tool == "retrieve" and not own.index.folders() and own.provider is None:
@@ -108,7 +114,7 @@ def make(studio: Studio, row: dict[str, Any], task: Task, alone: bool) -> str:
         raise StudioError(why)
     if row["tool"] == "retrieve":
         return _retrieved(studio, caption, params.get("hit"), alone)
-    if source and _by_rule(studio, caption, source):
+    if source and not drawn("edit", caption):
         edits = _edits(studio, caption, source)
         return pictures.apply_to(studio, source, edits) if edits else source
     tasks = ("generate",) if row["tool"] == "generate" else ("instruct", "edit")
@@ -157,10 +163,6 @@ def _drawn(studio: Studio, model: str, doing: str, caption: str, source: str | N
     if not run.pictures:
         raise StudioError(run.task.error or f"{model} made no picture. Run it again.")
     return run.pictures[0]
-
-
-def _by_rule(studio: Studio, caption: str, source: str | None) -> bool:
-    return bool(_edits(studio, caption, source)) or routing.unchanged(caption)
 
 
 def _edits(studio: Studio, caption: str, source: str | None) -> list[dict[str, Any]]:

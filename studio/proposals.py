@@ -94,7 +94,7 @@ class Proposer:
         for spot in tokens.matched(node.parts).open:
             if spot.place not in known:
                 proposal = self.propose(node, spot)
-                if self.by_itself:
+                if self.by_itself and not self.studio.store.proposal(proposal)["note"]:  # else something is lacking
                     self.run(proposal, alone=True)
         self.settle(node_id)
 
@@ -124,14 +124,16 @@ class Proposer:
         if route.source:
             params = {"source": route.source.sha256} if route.source.sha256 else {"after": route.source.place}
         params |= {"hit": hit.id} if hit and route.tool == "retrieve" and routing.close(spot.caption, hit) else {}
+        note = imagetools.lacks(self.studio, route.tool, spot.caption, route.source.sha256 if route.source else None)
         return self.studio.store.propose(
-            node.id, spot.place, spot.caption, route.tool, route.decided_by, route.why, params
+            node.id, spot.place, spot.caption, route.tool, route.decided_by, route.why, params, note
         )
 
     def _call(self, node: Node, spot: tokens.Spot) -> routing.Call | None:
         """The tool that the model called for this token: the first of its calls with this caption that no token before has."""
         growing = {r.node_id: r.facts for r in self.studio.live.growing(node.tree_id)}
-        calls = (growing.get(node.id) or node.params).get("image_calls") or []
+        facts = growing.get(node.id) or self.studio.store.node(node.id).params  # one that is over by now was saved with its facts
+        calls = facts.get("image_calls") or []
         before = sum(s.caption == spot.caption and s.place < spot.place for s in tokens.spots(node.parts))
         mine = [c for c in calls if c["caption"] == spot.caption][before : before + 1]
         return routing.Call(mine[0]["tool"], mine[0]["caption"], mine[0]["picture"]) if mine else None
@@ -143,8 +145,7 @@ class Proposer:
         row = self.studio.store.proposal(proposal)
         if not self.studio.store.turn_proposal(proposal, "running", ("proposed", "failed")):
             raise StudioError(DECIDED)
-        slow = row["tool"] == "generate" or (row["tool"] == "edit" and not imagetools.how(
-            self.studio, "edit", row["caption"], imagetools.source_of(self.studio, row["node_id"], row["params"])))  # fmt: skip
+        slow = imagetools.drawn(row["tool"], row["caption"])
         try:
             return self._tasks[slow].start(proposal, row["caption"][:80], lambda task: self._make(task, row, alone))
         except StudioError:  # one that was cancelled has not ended yet

@@ -52,7 +52,8 @@ def _done(undo: Undo | None) -> dict[str, Any]:
 
 def _accept(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     undo = proposals.accept(studio, str(data["proposal"]), data.get("changes"))
-    return _done(undo) | told(studio, undo.args["proposal"])
+    now = told(studio, undo.args["proposal"])
+    return now if now["state"] == "failed" else _done(undo) | now
 
 
 def _back(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:

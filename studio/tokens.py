@@ -114,9 +114,8 @@ def whole(parts: Sequence[Part]) -> str:
     return "".join(p.text for p in parts if p.kind == "text" or stood(p))
 
 
-def matched(parts: Sequence[Part], reply: bool = True) -> Matched:
-    """How tokens and pictures fit: a picture belongs to a token with its caption. One with another caption needs no token,
-    and to a question (not ``reply``) people add pictures without any."""
+def matched(parts: Sequence[Part]) -> Matched:
+    """How tokens and pictures fit: a picture belongs to a token with its caption. One with another caption needs no token."""
     found = Matched()
     free = [i for i, p in enumerate(parts) if p.kind == "image" and not stood(p)]
     for spot in spots(parts):
@@ -128,8 +127,7 @@ def matched(parts: Sequence[Part], reply: bool = True) -> Matched:
         else:
             free.remove(mine)
             found.pairs[spot.place] = mine
-    if reply:
-        found.loose.extend(i for i in free if not parts[i].caption.strip())
+    found.loose.extend(i for i in free if not parts[i].caption.strip())
     return found
 
 

@@ -235,6 +235,8 @@ def inspected(studio: Studio, node_id: str) -> dict[str, Any]:
         "First token": node.first_token_ms and f"{node.first_token_ms:.0f} ms",
         "Whole reply": node.latency_ms and f"{node.latency_ms / 1000:.2f} s", "Tokens a second": _pace(node), "Pruned": node.pruned_at, "Id": node.id,
     }  # fmt: skip
+    calls = [f"{c['tool']}: {c['caption']}" for c in node.params.get("image_calls", [])]
+    facts["Called for pictures"] = "; ".join(calls)
     facts |= {label: _fact(node.params[name]) for name, label in KNOWN.items() if name in node.params}
     return {
         "id": node.id,

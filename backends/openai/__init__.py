@@ -21,6 +21,7 @@ from backends.openai.patience import Patience
 from backends.openai.reading import Reading
 from backends.openai.request import body, refused
 from backends.openai.settings import Settings, checked
+from backends.openai.tools import as_tokens, split
 
 
 class OpenAIChat(Backend):
@@ -135,11 +136,16 @@ class OpenAIChat(Backend):
         left_out = sorted(self._without - {"n", "max_tokens", "stream_options"})
         for i, choice in sorted(reading.choices.items()):
             if choice.finish is not None:
-                known = {"request": request} | ({"left_out": left_out} if left_out else {})
+                others = [choice.tools[at] for at in sorted(choice.tools)]
+                calls, others = split(others) if settings.image_tools else ([], others)
+                if calls:
+                    yield first + i, Delta(as_tokens(calls, choice.arrived > 0), facts={"image_calls": calls})
+                known: dict[str, Any] = {"request": request} | ({"left_out": left_out} if left_out else {})
                 last = reading.last(choice, (settings.price_in, settings.price_out))
-                yield first + i, replace(last, facts=known | (last.facts or {}))
-                if choice.tools and not choice.arrived and reading.n == 1:
-                    names = ", ".join(call["name"] for call in choice.tools.values())
+                known |= (last.facts or {}) | ({"tool_calls": others} if others else {})
+                yield first + i, replace(last, facts=known)
+                if others and not calls and not choice.arrived and reading.n == 1:
+                    names = ", ".join(call["name"] for call in others)
                     raise BackendError(
                         f"{settings.model} asked for a tool ({names[:80]}) instead of answering; the studio runs none. "
                         "Say in the question that it should answer by itself."

@@ -76,7 +76,6 @@ class Reading:
             "tokens_of_all": written if self.n > 1 else None,
             "reasoning_tokens": thought if self.n == 1 else None,
             "mean_logprob": total / number if number else None,
-            "tool_calls": [choice.tools[i] for i in sorted(choice.tools)],
             "images_elsewhere": choice.elsewhere,
         }
         return Delta(

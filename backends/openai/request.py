@@ -11,11 +11,12 @@ from typing import Any
 
 from backends.base import Content, Image, Message, Options
 from backends.openai.settings import Settings
+from backends.openai.tools import schema
 
 REFUSED = re.compile(
     r"unsupported|not support|not permitted|not allowed|unrecogni[sz]ed|unknown|unexpected", re.IGNORECASE
 )
-OPTIONAL = ("stream_options", "temperature", "top_p", "logprobs", "modalities")  # others were asked for by a person
+OPTIONAL = ("stream_options", "temperature", "top_p", "logprobs", "modalities", "tools")  # others were asked for by a person
 
 
 def body(settings: Settings, messages: list[Message], options: Options, n: int, without: set[str]) -> dict[str, Any]:
@@ -33,6 +34,8 @@ def body(settings: Settings, messages: list[Message], options: Options, n: int, 
         wanted["n"] = n
     if settings.logprobs:
         wanted["logprobs"] = True
+    if settings.image_tools:
+        wanted["tools"] = schema()
     if settings.images_out:
         wanted["modalities"] = ["image", "text"]
     if "max_tokens" in without:

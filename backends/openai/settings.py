@@ -26,7 +26,8 @@ class Settings:
 
     ``key_env`` names the variable with the key; ``keyring``: it is in the OS keyring. ``timeout_s``: seconds of silence until
     it counts as lost; ``connect_s``: until a connection does. ``retries``: how often a busy server is asked again. ``images``
-    False sends captions instead; ``images_out`` asks for pictures. ``n``: several replies in one request; None tries it.
+    False sends captions instead; ``images_out`` asks for pictures; ``image_tools`` offers tools that make some. ``n``: several replies
+    in one request; None tries it.
     ``penalty``: what the server calls the repetition penalty. ``sampling``: the options it follows; unset, it is asked for all.
     ``price_in``, ``price_out``: per million tokens. ``extra``: more of the request, as the server knows it.
     """
@@ -40,6 +41,7 @@ class Settings:
     retries: int = 3
     images: bool = True
     images_out: bool = False
+    image_tools: bool = False
     n: bool | None = None
     logprobs: bool = False
     penalty: str = "repetition_penalty"
@@ -62,7 +64,7 @@ def checked(given: dict[str, Any]) -> Settings:
         raise BackendError('A server model needs the name of the model. Add model = "..." to its entry in studio.toml.')
     for name in ("timeout_s", "connect_s", "price_in", "price_out"):
         _number(name, given.get(name))
-    for name in ("keyring", "images", "images_out", "n", "logprobs"):
+    for name in ("keyring", "images", "images_out", "image_tools", "n", "logprobs"):
         if name in given and type(given[name]) is not bool and not (name == "n" and given[name] is None):
             raise BackendError(f"{name} = {given[name]!r} is neither true nor false. Mend it in studio.toml.")
     if type(given.get("retries", 0)) is not int or not 0 <= given.get("retries", 0) <= 10:

@@ -19,25 +19,17 @@ class Proposals(Trees, Images):
     """One current row a token: its message and its place there. What came before stays, superseded."""
 
     def propose(self, node_id: str, place: int, caption: str, tool: str, decided_by: str, why: str = "",
-                params: dict[str, Any] | None = None) -> str:  # fmt: skip
-        """Keep a proposal for a token, in the place of an earlier one; returns its id."""
-        row = [
-            new_id(),
-            node_id,
-            place,
-            caption,
-            tool,
-            decided_by,
-            why,
-            json.dumps(params or {}, ensure_ascii=False),
-            now(),
-        ]
+                params: dict[str, Any] | None = None, note: str = "") -> str:  # fmt: skip
+        """Keep a proposal for a token, in the place of an earlier one; returns its id. ``note``: what stands in its way."""
+        at = now()
+        row = {"id": new_id(), "node_id": node_id, "place": place, "caption": caption, "tool": tool, "decided_by": decided_by, "why": why,
+               "params": json.dumps(params or {}, ensure_ascii=False), "state": "proposed", "note": note, "created_at": at,
+               "changed_at": at}  # fmt: skip
         with self.write() as db:
             db.execute("UPDATE proposals SET superseded_at = ? WHERE node_id = ? AND place = ? AND superseded_at IS NULL",
-                       [row[-1], node_id, place])  # fmt: skip
-            db.execute("INSERT INTO proposals (id, node_id, place, caption, tool, decided_by, why, params, created_at, changed_at, state) "
-                       "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'proposed')", [*row, row[-1]])  # fmt: skip
-        return str(row[0])
+                       [at, node_id, place])  # fmt: skip
+            db["proposals"].insert(row)  # type: ignore[union-attr]
+        return str(row["id"])
 
     def proposal(self, proposal_id: str) -> dict[str, Any]:
         """One row, ``params`` as a dict. Raises StudioError when there is none."""
