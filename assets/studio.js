@@ -5,7 +5,7 @@ window.studio = (() => {
   const parts = {};            // elements that Gradio mounted, by name
   const state = { view: null, focus: null, undos: [], seen: null, following: null };
   const listeners = {};
-  let bridge = null, started = false, opening = 0, waiting = 0;
+  let bridge = null, started = false, opening = 0, waiting = 0, went = 0, sentAt = 0;
 
   /* An element: h('button.small', {onclick, title}, 'text', child). Text is always text, never HTML. */
   function h(spec, props = {}, ...children) {
@@ -85,6 +85,7 @@ window.studio = (() => {
   async function open(what, { remember = true } = {}) {
     const mine = ++opening, asked = performance.now();
     waiting++;
+    if (remember) went++;  // somebody went somewhere
     const view = Object.assign(await call('open', what).finally(() => { waiting--; }), { asked });
     if (mine === opening) show(view, remember);  // else a later click was faster
   }
@@ -106,7 +107,7 @@ window.studio = (() => {
 
   /* Again what is shown; not while a click is on its way, whose answer will be as fresh and must not be overtaken. */
   const refresh = () => waiting ? Promise.resolve() : state.view?.tree ? open({ lanes: state.view.lanes, node: state.focus, waiting: (state.view.waiting || []).map(w => w.id) }, { remember: false }) : Promise.resolve();
-  const blank = () => show({ tree: null, title: '', focus: null, lanes: [], shared: [], columns: [], growing: [] });
+  const blank = () => ++went && show({ tree: null, title: '', focus: null, lanes: [], shared: [], columns: [], growing: [] });
 
   function focus(id, { scroll = true } = {}) {
     if (!id || id === state.focus) return;
@@ -127,7 +128,12 @@ window.studio = (() => {
 
   function received(value) {
     if (!value) return;
-    if (value.asked) { emit('asked'); open({ lanes: value.asked, node: value.asked[0] }).then(() => emit('changed')); }
+    if (value.asked) {
+      const there = () => open({ lanes: value.asked, node: value.asked[0] });
+      emit('asked');
+      if (sentAt === went) there().then(() => emit('changed'));
+      else { emit('changed'); toast('Your question was asked in the dialogue that you left.', { action: there, label: 'Go there' }); }
+    }
     if (value.message) toast(value.message, { bad: value.bad });
     if (value.changed) emit('changed');
     if (value.go) open(value.go);
@@ -205,7 +211,7 @@ window.studio = (() => {
   window.addEventListener('unhandledrejection', event => { if (event.reason?.told) event.preventDefault(); });
 
   return { h, on, emit, call, inLine, toast, open, show, go, focus, refresh, blank, stop, undo: takeBack, part, connect, cards, card, state, parts,
-    lanes: () => JSON.stringify(state.view?.lanes || []),
+    lanes: () => { sentAt = went; return JSON.stringify(state.view?.lanes || []); },
     asking: () => { const [models, replies, temperature, max_tokens, seed, system] = window.studioHow || []; return { models, replies, temperature, max_tokens, seed, system, more: window.studioSampling.set() }; },
     trigger: (name, data) => bridge.trigger(name, data) };
 })();

@@ -74,11 +74,10 @@ def ask(page: Page, text: str, replies: int) -> None:
     """Ask the model that is chosen at first, the built-in one, and wait until its replies are whole."""
     page.locator("#replies input").fill(str(replies))
     page.locator("#replies input").press("Tab")
+    before = page.locator(".card.assistant").count()
     page.locator("#message textarea").fill(text)
     page.locator("#message textarea").press("Enter")
-    expect(page.locator(".lane .card.assistant .meta, .transcript .card.assistant .meta").last).to_be_visible(
-        timeout=60_000
-    )
+    page.wait_for_function("n => document.querySelectorAll('.card.assistant').length > n", arg=before, timeout=60_000)
     page.wait_for_function(
         "() => document.querySelector('.card.assistant') && !document.querySelector('.card.growing')", timeout=120_000
     )
