@@ -295,5 +295,7 @@ def _gone() -> StudioError:
 
 def _ask(kept: dict[str, Any]) -> Ask:
     known = {f.name for f in fields(Options)}
-    options: dict[str, Any] = {k: tuple(v) if k == "stop_strings" else v for k, v in kept["options"].items() if k in known}
+    options: dict[str, Any] = {
+        k: tuple(v) if k == "stop_strings" else v for k, v in kept["options"].items() if k in known
+    }
     return Ask(tuple(kept["models"]), int(kept["replies"]), Options(**options), str(kept["system"]))

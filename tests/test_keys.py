@@ -212,7 +212,8 @@ def test_form_lists_tries_and_adds(studio: Studio, memory: Memory) -> None:
         assert said.startswith("It works: 0.")
         assert servers.add(studio, where, "small", "", KEY).startswith("Added 'small'. Its key is in the OS keyring.")
     assert studio.config.model("small").settings == {
-        "model": "small", "n": False, "base_url": server.base_url, "keyring": True}  # fmt: skip
+        "model": "small", "n": False, "sampling": ["top_p", "stop_strings", "json_schema"], "base_url": server.base_url,
+        "keyring": True}  # fmt: skip
     assert set(sent(server)) == {KEY}
     with pytest.raises(StudioError, match="already called 'small'"):
         servers.add(studio, where, "small", "", "")

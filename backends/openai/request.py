@@ -16,7 +16,14 @@ from backends.openai.tools import schema
 REFUSED = re.compile(
     r"unsupported|not support|not permitted|not allowed|unrecogni[sz]ed|unknown|unexpected", re.IGNORECASE
 )
-OPTIONAL = ("stream_options", "temperature", "top_p", "logprobs", "modalities", "tools")  # others were asked for by a person
+OPTIONAL = (
+    "stream_options",
+    "temperature",
+    "top_p",
+    "logprobs",
+    "modalities",
+    "tools",
+)  # others were asked for by a person
 
 
 def body(settings: Settings, messages: list[Message], options: Options, n: int, without: set[str]) -> dict[str, Any]:

@@ -96,7 +96,9 @@ def asked_side_by_side(page: Page, served: Served) -> None:
     choose(page, "thinker", "talker", ECHO_OF_HOME)
     send(page, "Two and two?")
     expect(page.locator(".lane")).to_have_count(3)
-    expect(page.locator(".lane", has_text=ECHO_OF_HOME).locator(".rate.local")).to_be_visible()  # the slow one holds up nobody
+    expect(
+        page.locator(".lane", has_text=ECHO_OF_HOME).locator(".rate.local")
+    ).to_be_visible()  # the slow one holds up nobody
     stopped = page.locator(".lane", has_text="talker").locator(".card.assistant")
     expect(stopped).to_contain_text("word word", timeout=20_000)
     stopped.get_by_role("button", name="Stop").click()
