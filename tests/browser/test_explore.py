@@ -159,6 +159,20 @@ def test_rating_takes_four_keys(page: Page, served: Served) -> None:
     expect(page.locator(".toast").last).to_contain_text("Undone")
 
 
+def test_who_went_on_to_another_dialogue_stays_there(page: Page, served: Served) -> None:
+    one, _ = plant(served.studio, "One?", "Yes.")
+    two, _ = plant(served.studio, "Two?", "Yes.")
+    page.evaluate("id => studio.open({node: id})", two)
+    expect(page.locator(".card.user .body")).to_have_text("Two?")
+    page.locator("#message textarea").fill("And three?")
+    page.locator("#message textarea").press("Enter")
+    page.evaluate("id => studio.open({node: id})", one)
+    expect(page.locator(".toast")).to_contain_text("asked in the dialogue that you left")
+    expect(page.locator(".card.user .body")).to_have_text("One?")
+    page.get_by_role("button", name="Go there").click()
+    expect(page.locator(".card.user .body").last).to_have_text("And three?")
+
+
 def test_a_page_that_is_drawn_anew_while_somebody_rates_moves_no_score(page: Page, served: Served) -> None:
     ids = plant(served.studio, *(text for i in range(6) for text in (f"q{i}", f"r{i}")))
     page.evaluate("id => studio.open({tree: id})", served.studio.store.node(ids[0]).tree_id)
