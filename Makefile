@@ -57,7 +57,7 @@ $(VENV)/.installed-judge: $(VENV)/.installed-run
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "== installing intermt-studio and what its tests need (the first time compiles llama.cpp: 3 to 10 minutes)"
-	@$(PIP) install -q -c constraints.txt -e '.[llama,judge,retrieve,checks,test]' || { \
+	@$(PIP) install -q -c constraints.txt -e '.[llama,judge,retrieve,images,checks,test]' || { \
 	  echo "== llama-cpp-python could not be built: tests of the built-in model will be skipped. To add it: apt install build-essential cmake"; \
-	  $(PIP) install -q -c constraints.txt -e '.[judge,retrieve,checks,test]' ; }
+	  $(PIP) install -q -c constraints.txt -e '.[judge,retrieve,images,checks,test]' ; }
 	@touch $@ $(VENV)/.installed-run $(VENV)/.installed-judge

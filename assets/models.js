@@ -42,7 +42,7 @@
 
   function facts(m) {
     const fit = m.fit ? h(`span.fit.${m.fit.replaceAll(' ', '-')}`, {}, FIT[m.fit]) : null;
-    return h('div.model-facts', {}, m.images === null ? null : h('span', {}, m.images ? 'images and text' : 'text only'),
+    return h('div.model-facts', {}, m.images === null ? null : h('span', {}, m.images ? 'images and text' : 'text only'), m.does ? h('span', {}, m.does) : null,
       h('span', {}, m.size_bytes ? size(m.size_bytes) : 'size: told by the hub when it is downloaded'),
       m.needed_bytes ? h('span', {}, `needs about ${size(m.needed_bytes)} of memory`) : null, fit,
       m.context ? h('span', {}, `up to ${tokens(m.context)}`) : null, h('span', {}, m.licence || 'licence: see its page'));

@@ -1,7 +1,8 @@
 """Models that can be downloaded, from ``assets/catalogue.json``, and which of their files are on this machine.
 
 Owns that list, where its files lie (``HOME/models/<owner>--<name>/``) and the record of what was verified there. Never
-contacts anybody: ``studio.downloads`` does. ``memory_bytes`` is an estimate: the files, a context of 8,192 tokens, 0.3 GB.
+contacts anybody: ``studio.downloads`` does. ``memory_bytes`` is an estimate: the files, a context of 8,192 tokens, 0.3 GB; of
+models that draw, four bytes a published parameter, which is what they take on a processor, and half of it on a GPU.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ class Entry:
     context: int | None = None
     licence: str = ""
     called: str = ""  # in the list, where the person gave it a name
+    tasks: tuple[str, ...] = ()  # of a model that draws
+    defaults: dict[str, Any] = field(default_factory=dict)  # what it is drawn with, where its files do not tell
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -47,7 +50,7 @@ class Entry:
 def entries() -> tuple[Entry, ...]:
     """The whole catalogue, in its own order."""
     rows = json.loads(files("assets").joinpath("catalogue.json").read_text(encoding="utf-8"))
-    return tuple(Entry(**row | {name: tuple(row.get(name, ())) for name in ("parts",)}) for row in rows)
+    return tuple(Entry(**row | {name: tuple(row.get(name, ())) for name in ("tasks", "parts")}) for row in rows)
 
 
 def fetched(home: Path) -> list[Entry]:
@@ -58,7 +61,7 @@ def fetched(home: Path) -> list[Entry]:
         ggufs = sorted(name for name in kept["files"] if name.endswith(".gguf"))
         eyes = next((name for name in ggufs if "mmproj" in name), "")
         made = [own(repository, name, eyes) for name in ggufs if name != eyes]
-        made += [own(repository)] if "config.json" in kept["files"] else []
+        made += [own(repository)] if {"config.json", "model_index.json"} & set(kept["files"]) else []
         listed = {f for e in entries() if e.repository == repository for f in e.files}
         found += [e for e in made if (e.repository, e.files) not in known and e.file not in listed and here(home, e)]
     return found
@@ -120,7 +123,11 @@ def kept_bytes(home: Path, entry: Entry) -> int:
     where = folder(home, entry.repository)
     wanted = {n for f in entry.files for n in (f, f + PART)}
     try:
-        return sum(p.stat().st_size for p in where.rglob("*") if p.is_file() and (not wanted or p.relative_to(where).as_posix() in wanted))
+        return sum(
+            p.stat().st_size
+            for p in where.rglob("*")
+            if p.is_file() and (not wanted or p.relative_to(where).as_posix() in wanted)
+        )
     except OSError:
         return 0
 

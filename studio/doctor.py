@@ -9,15 +9,16 @@ import platform
 import shutil
 import socket
 import sqlite3 as system_sqlite
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from sqlite_utils.utils import sqlite3
 
-from backends import BackendError, checks, hf, keys
+from backends import BackendError, checks, hf, keys, painting
 from backends.base import ModelSpec
+from backends.painting import diffusion
 from backends.retrieve import clip
 from studio import StudioError, catalogue, config, seeing
 from studio.store import Store
@@ -48,10 +49,11 @@ def inspect(home: Path) -> list[Finding]:
     except StudioError as error:
         found.append(Finding("settings", "missing", str(error), "Mend or remove studio.toml."))
         models: tuple[ModelSpec, ...] = (config.BUILTIN, config.ECHO)
+        drawing: tuple[ModelSpec, ...] = ()
         finding: dict[str, Any] = {}
     else:
         found.append(Finding("settings", "ok", f"Judgements are signed {settings.annotator!r}"))
-        models, finding = settings.models, settings.retrieve
+        models, drawing, finding = settings.models, settings.image_models, settings.retrieve
     servers = [_server(m) for m in models if m.backend == "openai"]
     local = [_local(m) for m in models if m.backend == "transformers"]
     files = [_gguf(m) for m in models if m.backend == "llama"]
@@ -59,11 +61,13 @@ def inspect(home: Path) -> list[Finding]:
         *found,
         _builtin(),
         _transformers(),
+        _diffusers(),
         _measures(),
         _clip(finding),
         *servers,
         *local,
         *files,
+        *(_draws(m) for m in drawing),
         _downloaded(home),
         _machine(),
     ]
@@ -128,6 +132,28 @@ def _transformers() -> Finding:
         )
     said = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch"))
     return Finding("transformers", "ok", said)
+
+
+def _diffusers() -> Finding:
+    """Whether models of diffusers can draw. Imports none of it."""
+    if lacking := diffusion.missing():
+        return Finding("diffusers", "warn", f"{', '.join(lacking)} not installed", diffusion.GET_IT)
+    return Finding("diffusers", "ok", f"diffusers {importlib.metadata.version('diffusers')}")
+
+
+def _draws(model: ModelSpec) -> Finding:
+    """What a model that draws can do, from its files; asks the hub nothing, and of servers only one on this machine."""
+    area = f"image model {model.name}"
+    try:
+        can = painting.create(model).can
+    except BackendError as error:
+        return Finding(area, "warn", str(error), "Mend its entry in studio.toml, or add it anew in Settings.")
+    if model.backend == "openai":
+        return replace(_server(model), area=area)
+    does = ", ".join(painting.DOES[t] for t in can.tasks)
+    if can.needs:
+        return Finding(area, "warn", f"{model.settings['model']!r} is not on this machine", can.needs)
+    return Finding(area, "ok", f"{model.settings['model']}: {does}")
 
 
 def _measures() -> Finding:

@@ -19,11 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backends import BackendError
 from backends.hf import files as hub_files
+from backends.painting import repository as drawing
 from studio import StudioError, catalogue
 
 NAME = re.compile(r"(\w+/)?\w[\w.-]*")  # of a file, in a part's folder at most; nothing hidden
-SAFE = (".safetensors", ".gguf", ".json", ".txt", ".jinja", ".model", ".onnx")  # .model: a tokenizer's words, read as data
+SAFE = (
+    ".safetensors",
+    ".gguf",
+    ".json",
+    ".txt",
+    ".jinja",
+    ".model",
+    ".onnx",
+)  # .model: a tokenizer's words, read as data
 SPARE_BYTES = 200 * 2**20  # stays free: a full disk keeps no ratings
 TRIES, WAIT_S, TIMEOUT_S = 5, 1.0, 30.0  # after a cut without a new byte
 TOLD_S = 0.5
@@ -69,7 +79,7 @@ class Meter:
 
 
 def fetch(home: Path, repository: str, names: Sequence[str], tell: Tell) -> dict[str, Any]:
-    """Fetch the files of that name, or all that transformers reads; what is here already is left.
+    """Fetch the files of that name, or all that transformers or diffusers reads; what is here already is left.
 
     Asks the hub of HF_ENDPOINT, with HF_TOKEN where that is set.
 
@@ -108,8 +118,17 @@ def _listed(repository: str, names: Sequence[str]) -> tuple[str, list[Remote]]:
         raise StudioError(f"{repository[:80]!r} is no name of a model on the hub. Give one like owner/model.")
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     commit = str(api.model_info(repository).sha)
-    found = {f.path: f for f in api.list_repo_tree(repository, recursive=any("/" in n for n in names), revision=commit) if isinstance(f, RepoFile)}
-    wanted = list(names) or [n for n in found if any(fnmatch.fnmatch(n, p) for p in hub_files.WANTED)]
+    found = {
+        f.path: f
+        for f in api.list_repo_tree(repository, recursive=any("/" in n for n in names), revision=commit)
+        if isinstance(f, RepoFile)
+    }
+    if names or drawing.INDEX not in found:
+        wanted = list(names) or [n for n in found if any(fnmatch.fnmatch(n, p) for p in hub_files.WANTED)]
+    else:
+        tree = api.list_repo_tree(repository, recursive=True, revision=commit)
+        found = {f.path: f for f in tree if isinstance(f, RepoFile)}
+        wanted = _of_pipeline(repository, commit, list(found))
     for name in wanted:
         if not NAME.fullmatch(name) or not name.endswith(SAFE):
             raise StudioError(f"{name[:80]!r} is not fetched: only {', '.join(SAFE)} are, as other files can run code.")
@@ -126,6 +145,20 @@ def _listed(repository: str, names: Sequence[str]) -> tuple[str, list[Remote]]:
         large = found[name].lfs
         remotes.append(Remote(name, found[name].size, large.sha256 if large else None))
     return commit, remotes
+
+
+def _of_pipeline(repository: str, commit: str, names: list[str]) -> list[str]:
+    """The files of a pipeline of diffusers: each part in one precision, and nothing else of the repository."""
+    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    url = hf_hub_url(repository, drawing.INDEX, revision=commit, endpoint=os.environ.get("HF_ENDPOINT"))
+    answer = get_session().get(url, headers=build_hf_headers(), timeout=TIMEOUT_S, follow_redirects=True)
+    hf_raise_for_status(answer)
+    try:
+        return drawing.wanted(drawing.parsed(answer.text, repository), names)
+    except BackendError as error:
+        raise StudioError(str(error)) from error
 
 
 def _known(where: Path, remote: Remote, known: dict[str, Any]) -> bool:

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backends import ModelSpec, Pool
+from backends import ModelSpec, Pool, painting
 from backends.hf import files as hub_files
 from backends.llama.loading import check_file
-from studio import StudioError, actions, catalogue, clipmodel, jobs, modellist
+from backends.painting import repository as drawing
+from studio import StudioError, actions, catalogue, clipmodel, generating, jobs, modellist
 from studio.actions import Studio
 from studio.catalogue import Entry
 
@@ -77,6 +78,10 @@ def use(studio: Studio, name: str) -> dict[str, Any]:
         return state(studio)
     if entry.backend == "llama":
         settings = {"path": str(where / entry.file)} | ({"mmproj": str(where / entry.mmproj)} if entry.mmproj else {})
+    elif (where / drawing.INDEX).is_file():
+        made = ModelSpec(entry.called or name, "diffusers", {"model": str(where), **entry.defaults})
+        actions.add_model(studio, made, "image_model")
+        return state(studio)
     else:
         settings = {"model": str(where)}
     actions.add_model(studio, ModelSpec(entry.called or name, entry.backend, settings))
@@ -97,6 +102,9 @@ def remove(studio: Studio, name: str) -> dict[str, Any]:
         studio.store.update_job(job["id"], status="stopped")
     where = catalogue.folder(studio.config.home, entry.repository)
     for spec in _using(studio, where, entry):
+        if spec in studio.config.image_models:
+            generating.remove(studio, spec.name)
+            continue
         modellist.unload(studio, spec.name)
         actions.remove_model(studio, spec.name)
     clipmodel.leave(studio, where)
@@ -174,7 +182,8 @@ def _own(studio: Studio, found: list[dict[str, Any]]) -> list[Entry]:
         repository, names = payload.get("repository", ""), tuple(payload.get("files") or ())
         if job["kind"] != "download" or (repository, names) in known:
             continue
-        entry = catalogue.own(repository, *[*names, "", ""][:2], payload.get("called", ""))
+        file, mmproj, *_ = (*names, "", "")
+        entry = catalogue.own(repository, file, mmproj, payload.get("called", ""))
         listed.pop((entry.repository, entry.files), None)
         if job["status"] in ("running", "failed") or catalogue.kept_bytes(home, entry):
             listed[entry.repository, entry.files] = entry
@@ -203,7 +212,8 @@ def _row(studio: Studio, entry: Entry, found: list[dict[str, Any]]) -> dict[str,
     needed = catalogue.needed_bytes(home, entry)
     running = job is not None and job["status"] == "running"
     return {
-        "name": entry.name, "own": entry not in catalogue.entries(), "repository": entry.repository, "backend": entry.backend,
+        "name": entry.name, "own": entry not in catalogue.entries(), "repository": entry.repository,
+        "backend": "diffusers" if (catalogue.folder(home, entry.repository) / drawing.INDEX).is_file() else entry.backend,
         "images": _sees(home, entry), "does": _does(entry), "context": entry.context, "licence": entry.licence,
         "size_bytes": entry.size_bytes or (kept if is_here else None),
         "needed_bytes": needed, "fit": catalogue.fit(needed, catalogue.machine_bytes()), "kept_bytes": kept,
@@ -216,15 +226,17 @@ def _row(studio: Studio, entry: Entry, found: list[dict[str, Any]]) -> dict[str,
 
 def _does(entry: Entry) -> str:
     """What a model does that answers nobody."""
-    return clipmodel.DOES if entry.backend == "clip" else ""
+    return clipmodel.DOES if entry.backend == "clip" else ", ".join(painting.DOES[t] for t in entry.tasks)
 
 
 def _used_by(studio: Studio, where: Path, entry: Entry) -> list[str]:
-    return [s.name for s in _using(studio, where, entry)] + (["Find a picture"] if clipmodel.used(studio, where) else [])
+    return [s.name for s in _using(studio, where, entry)] + (
+        ["Find a picture"] if clipmodel.used(studio, where) else []
+    )
 
 
 def _sees(home: Path, entry: Entry) -> bool | None:
-    """Whether a model reads images; None: nobody knows before its files are here, or it answers nobody."""
+    """Whether a model reads images; None: nobody knows before its files are here, or it draws."""
     if _does(entry):
         return None
     if entry in catalogue.entries() or entry.backend == "llama":
@@ -247,7 +259,8 @@ def _progress(job: dict[str, Any]) -> dict[str, Any]:
 def _using(studio: Studio, where: Path, entry: Entry) -> list[ModelSpec]:
     """The models of ``studio.toml`` that are these files."""
     path = str(where / entry.file) if entry.file else str(where)
-    return [s for s in studio.config.models if path in (s.settings.get("path"), s.settings.get("model"))]
+    both = (*studio.config.models, *studio.config.image_models)
+    return [s for s in both if path in (s.settings.get("path"), s.settings.get("model"))]
 
 
 def _remove_files(where: Path, entry: Entry) -> None:

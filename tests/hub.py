@@ -63,7 +63,12 @@ class Handler(BaseHTTPRequestHandler):
         if revision not in ("main", COMMIT):
             return self._json(404, {"error": "Invalid rev id"}, **{"x-error-code": "RevisionNotFound"})
         if path.startswith("/api/models/"):
-            return self._json(200, _info(name, hub.models[name]) if kind != "tree" else _tree(hub, hub.models[name], "recursive=true" in self.path.lower()))
+            return self._json(
+                200,
+                _info(name, hub.models[name])
+                if kind != "tree"
+                else _tree(hub, hub.models[name], "recursive=true" in self.path.lower()),
+            )
         if name in hub.gated and self.headers.get("authorization") != f"Bearer {hub.token}":
             return self._json(401, {"error": f"Access to model {name} is restricted"}, **{"x-error-code": "GatedRepo"})
         return self._file(hub, hub.models[name] / "/".join(rest), send)
@@ -118,7 +123,7 @@ def _digest(data: bytes) -> str:
 
 def _info(name: str, folder: Path) -> dict[str, Any]:
     """What the hub says about a model."""
-    files = [{"rfilename": p.name} for p in sorted(folder.iterdir()) if p.is_file()]
+    files = [{"rfilename": p.relative_to(folder).as_posix()} for p in sorted(folder.rglob("*")) if p.is_file()]
     return {"id": name, "modelId": name, "sha": COMMIT, "private": False, "gated": False, "siblings": files, "tags": []}
 
 

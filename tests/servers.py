@@ -26,7 +26,7 @@ CHAT, MODELS = "/v1/chat/completions", "/v1/models"
 
 @dataclass
 class Request:
-    """What arrived: header names in lower case, the body read as JSON (None when there is none)."""
+    """What arrived: header names in lower case, the body read as JSON (None when there is none), or as bytes when it is a form."""
 
     path: str
     headers: dict[str, str]
@@ -49,7 +49,8 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(None)
 
     def do_POST(self) -> None:
-        self._answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self._answer(json.loads(body) if "json" in self.headers["content-type"] else body)
 
     def _answer(self, body: Any) -> None:
         server: Any = self.server
@@ -136,11 +137,13 @@ def silence(handler: Handler) -> None:
 
 
 @contextmanager
-def scripted(*chat: Answer, models: Answer | None = None) -> Iterator[Scripted]:
-    """A server that gives the answers ``chat`` in turn, and ``models`` to who asks for its models."""
+def scripted(
+    *chat: Answer, models: Answer | None = None, paths: dict[str, list[Answer]] | None = None
+) -> Iterator[Scripted]:
+    """A server that gives the answers ``chat`` in turn, ``models`` to who asks for its models, and others at other ``paths``."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = False  # closing waits for every answer to be over
-    server.answers = {CHAT: list(chat), MODELS: [models] if models else []}
+    server.answers = {CHAT: list(chat), MODELS: [models] if models else []} | (paths or {})
     server.scripted = Scripted(f"http://127.0.0.1:{server.server_port}/v1")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

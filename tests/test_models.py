@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from backends import painting
 from studio import StudioError, api, catalogue, cli, config, doctor, downloads, jobs
 from studio.actions import Studio
 from studio.catalogue import Entry
@@ -340,7 +341,9 @@ def test_the_catalogue_is_sound(tmp_path: Path) -> None:
     entries = catalogue.entries()
     assert len({e.name for e in entries}) == len(entries)
     for e in entries:
-        assert e.backend in ("llama", "transformers", "clip")
+        assert e.backend in ("llama", "transformers", "diffusers", "clip")
+        assert bool(e.tasks) == (e.backend == "diffusers")
+        assert set(e.tasks) <= set(painting.TASKS)
         assert bool(e.file) == (e.backend == "llama")
         assert all(downloads.NAME.fullmatch(f) and f.endswith(".gguf" if e.file else (".onnx", ".json")) for f in e.files)
         assert not e.memory_bytes or e.memory_bytes > (e.size_bytes or 0)

@@ -6,10 +6,11 @@ import importlib
 
 from backends.base import BackendError, ModelSpec
 from backends.painting.base import TASKS, Can, Painter, Step, Task, Wish
-from backends.painting.checks import MAX_SIDE, MAX_VARIANTS, Checked, checked
+from backends.painting.checks import DOES, MAX_SIDE, MAX_VARIANTS, Checked, checked
 from backends.pool import Kept
 
-__all__ = ["MAX_SIDE", "MAX_VARIANTS", "NAMES", "TASKS", "Can", "Checked", "Painter", "Painters", "Step", "Task", "Wish", "checked"]  # fmt: skip
+__all__ = [
+    "DOES","MAX_SIDE", "MAX_VARIANTS", "NAMES", "TASKS", "Can", "Checked", "Painter", "Painters", "Step", "Task", "Wish", "checked"]  # fmt: skip
 
 MODULES = {"diffusers": "diffusion", "openai": "api"}  # a module cannot have the name of the package it uses
 NAMES = tuple(MODULES)

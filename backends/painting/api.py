@@ -35,6 +35,7 @@ SERVER = ("model", "base_url", "key_env", "keyring", "timeout_s", "connect_s", "
 TAKES = {"steps": "num_inference_steps", "guidance": "guidance_scale", "seed": "seed", "negative": "negative_prompt",
          "strength": "strength"}  # fmt: skip
 CAN: tuple[Task, ...] = ("generate", "edit", "inpaint")
+MAKE, CHANGE = "/images/generations", "/images/edits"
 OURS = ("prompt", "n", "size", "image", "mask", "response_format")
 
 
@@ -148,18 +149,15 @@ class ImagesAPI:
 
     async def _asked(self, client: Any, wanted: Checked, body: dict[str, Any]) -> dict[str, Any]:
         """The server's answer as JSON. Raises what the openai package does, ValueError for an answer that is none."""
-        known = {k: body[k] for k in ("model", "prompt", "n", "size", "response_format") if k in body}
-        more = {k: v for k, v in body.items() if k not in known}
-        images = client.images.with_streaming_response
         if wanted.source is None:
-            asking = images.generate(**known, extra_body=more)
+            content = await _read(client.post, MAKE, body=body)
         else:
-            files = {"image": ("picture.png", _png(wanted.source), "image/png")}
+            files = [("image", ("picture.png", _png(wanted.source), "image/png"))]
             if wanted.mask is not None:
-                files["mask"] = ("mask.png", _png(_clear(wanted.source, wanted.mask)), "image/png")
-            asking = images.edit(**known, **files, extra_body=more)
-        async with asking as answer:
-            found = json.loads(await _read(answer.iter_bytes()))
+                files.append(("mask", ("mask.png", _png(_clear(wanted.source, wanted.mask)), "image/png")))
+            form = {"headers": {"Content-Type": "multipart/form-data"}}
+            content = await _read(client.post, CHANGE, body=body, files=files, options=form)
+        found = json.loads(content)
         if not isinstance(found, dict):
             raise ValueError(f"it sends a {type(found).__name__}, no pictures")
         return found
@@ -202,18 +200,22 @@ class ImagesAPI:
             raise BackendError(
                 f"{base} names a picture at {url[:80]!r}, which is another server: nothing is fetched from there. Set it to answer with b64_json."
             )
-        async with client.with_streaming_response.get(url, cast_to=object) as answer:
-            return await _read(answer.iter_bytes())
+        return await _read(client.get, url)
 
 
-async def _read(parts: Any) -> bytes:
+async def _read(ask: Any, where: str, **what: Any) -> bytes:
+    """The body of an answer. Raises BackendError once it is larger than a picture can be: the openai package would read on."""
+    import openai
+
+    answer = await ask(where, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object], **what)
     data = bytearray()
-    async for part in parts:
-        data += part
-        if len(data) > MAX_ANSWER:
-            raise BackendError(
-                f"The server sent over {MAX_ANSWER // 2**20} MB for one picture; the rest was not read. Ask for a smaller one."
-            )
+    async with answer:
+        async for part in answer.response.aiter_bytes():
+            data += part
+            if len(data) > MAX_ANSWER:
+                raise BackendError(
+                    f"The server sent over {MAX_ANSWER // 2**20} MB for one picture; the rest was not read. Ask for a smaller one."
+                )
     return bytes(data)
 
 

@@ -49,7 +49,9 @@ class Diffusion:
         folder = self._known[0] if self._known else repository.cached(self.model, self.revision)
         if folder is None or not (folder / repository.INDEX).is_file():
             if not HUB_NAME.fullmatch(self.model) or Path(self.model).expanduser().is_dir():
-                repository.read(folder or Path(self.model), self.model)  # says what is wrong
+                if folder is None:
+                    raise repository.absent(self.model)
+                repository.read(folder, self.model)  # says what is wrong
             none = dict.fromkeys(("width", "height", "steps", "guidance", "strength"))
             needs = f"{self.model} is downloaded at the first picture; what it can do is known then."
             return Can(TASKS, none | self._own, negative=True, guidance=True, preview=True, multiple=8, needs=needs)

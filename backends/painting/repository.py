@@ -207,6 +207,13 @@ def cached(model: str, revision: str | None) -> Path | None:
         return None
 
 
+def absent(model: str) -> BackendError:
+    """The line for a model that is neither a folder here nor a name on the hub."""
+    return BackendError(
+        f"There is no model at {model!r:.200}. Give a folder of diffusers, or a name on the hub like owner/model."
+    )
+
+
 def locate(model: str, revision: str | None, stop: threading.Event) -> tuple[Path, Index]:
     """The folder and the index of a model, downloaded if need be.
 
@@ -215,9 +222,7 @@ def locate(model: str, revision: str | None, stop: threading.Event) -> tuple[Pat
     """
     folder, on_hub = cached(model, revision), HUB_NAME.fullmatch(model) and not Path(model).expanduser().is_dir()
     if folder is None and not on_hub:
-        raise BackendError(
-            f"There is no model at {model!r:.200}. Give a folder of diffusers, or a name on the hub like owner/model."
-        )
+        raise absent(model)
     if folder is not None:
         try:
             return folder, read(folder, model)
