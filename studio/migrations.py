@@ -185,3 +185,17 @@ def m008_waiting(db: Database) -> None:
     )
     db.execute("CREATE INDEX waiting_reply ON waiting(reply_id)")
     db.execute("CREATE INDEX waiting_open ON waiting(state) WHERE state IN ('waiting', 'asking', 'held')")
+
+
+@migrations()
+def m009_dimensions(db: Database) -> None:
+    """Which dimensions are about whole dialogues, own ones too: siblings whose dialogues were scored are no local pairs."""
+    db.execute(
+        "CREATE TABLE dimensions (code TEXT PRIMARY KEY, level TEXT NOT NULL CHECK (level IN ('local', 'global')))"
+    )
+    db.execute(
+        "INSERT INTO dimensions VALUES ('G1', 'global'), ('G2', 'global'), ('G3', 'global'), ('G4', 'global'), ('G5', 'global')"
+    )
+    pairs = VIEWS[VIEWS.index("CREATE VIEW preference_pairs") :].rstrip().rstrip(";")
+    db.execute("DROP VIEW preference_pairs")
+    db.execute(pairs.replace("NOT LIKE 'G_'", "NOT IN (SELECT code FROM dimensions WHERE level = 'global')"))

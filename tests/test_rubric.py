@@ -17,6 +17,7 @@ from studio import StudioError, statistics, statistics_section
 from studio.actions import Studio, rate
 from studio.config import Config
 from studio.server import boot_script
+from studio.tree import Part
 from tests.conftest import ECHO, plant
 
 TONE: dict[str, Any] = {
@@ -179,6 +180,23 @@ def test_a_reader_never_sees_half_a_rubric(tmp_path: Path) -> None:
     for reader in readers:
         reader.join()
     assert torn == []
+
+
+def test_sql_knows_which_own_dimensions_are_global(tmp_path: Path) -> None:
+    write(tmp_path / "mine", TONE, SAFE)
+    studio = Studio.open(Config(tmp_path / "mine", models=(ECHO,)))
+    try:
+        question, better = plant(studio, "q", "a")
+        tree = studio.store.node(question).tree_id
+        worse = studio.store.add_node(tree, question, "assistant", [Part("text", "b")])
+        for code in ("tone", "X1", "L1", "G2"):
+            low, high = rubric.dimensions()[code].values[1:3]
+            studio.store.rate(better, code, high, "ann")
+            studio.store.rate(worse, code, low, "ann")
+        pairs = studio.store.rows("SELECT level, dimension FROM preference_pairs ORDER BY dimension")
+    finally:
+        studio.close()
+    assert [(p["level"], p["dimension"]) for p in pairs] == [("local", "L1"), ("local", "tone")]
 
 
 # ---- a judge of own dimensions

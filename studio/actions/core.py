@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from backends import Options, Pool
+from judge import rubric
 from studio import StudioError
 from studio.config import Config, load_rubric
 from studio.live import Live
@@ -42,6 +43,7 @@ class Studio:
         """Open the home folder and its own dimensions. Raises StudioError when they cannot be used."""
         load_rubric(config.home)
         store = Store(config.home)
+        store.know_dimensions({code: d.level for code, d in rubric.dimensions().items()})
         pool = Pool()
         media = Media(config.home)
         live = Live(store, pool, media)

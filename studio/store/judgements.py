@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from studio import StudioError
@@ -29,6 +29,12 @@ ORDER BY created_at DESC, id DESC
 
 class Judgements(Connection):
     """A score, comparison or feedback that is current has no ``superseded_at``."""
+
+    def know_dimensions(self, levels: Mapping[str, str]) -> None:
+        """Keep which dimensions are local and which global, for SQL; those of another day stay, as their labels do."""
+        if set(levels.items()) - {(r["code"], r["level"]) for r in self.rows("SELECT code, level FROM dimensions")}:
+            with self.write() as db:
+                db["dimensions"].upsert_all([{"code": c, "level": v} for c, v in levels.items()], pk="code")  # type: ignore[union-attr]
 
     def rate(self, node_id: str, dimension: str, value: int | None, annotator: str, round: int = 1) -> str | None:
         """Make ``value`` the current score (None: not judged); durable when this returns. Returns the new row's id.
