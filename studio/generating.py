@@ -229,7 +229,7 @@ def _remove(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unload(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
-    unload(studio, str(data["name"]))
+    unload(studio, studio.config.image_model(str(data["name"])).name)
     return state(studio)
 
 
