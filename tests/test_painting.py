@@ -43,6 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "stable": tiny_painting.stable(home / "stable"),
         "instruct": tiny_painting.stable(home / "instruct", "StableDiffusionInstructPix2PixPipeline", 8),
         "inpaint": tiny_painting.stable(home / "inpaint", "StableDiffusionInpaintPipeline", 9),
+        "xl": tiny_painting.xl(home / "xl"),
         "flux": tiny_painting.flux(home / "flux"),
     }
 
@@ -131,7 +132,8 @@ def test_a_preview_has_the_colours_that_its_latents_hold() -> None:
 
 @pytest.mark.parametrize(
     ("family", "task", "kind"),
-    [("stable", "edit", "StableDiffusionImg2ImgPipeline"), ("instruct", "instruct", "StableDiffusionInstructPix2PixPipeline"),
+    [("stable", "edit", "StableDiffusionImg2ImgPipeline"), ("xl", "generate", "StableDiffusionXLPipeline"),
+     ("xl", "edit", "StableDiffusionXLImg2ImgPipeline"), ("instruct", "instruct", "StableDiffusionInstructPix2PixPipeline"),
      ("flux", "edit", "FluxImg2ImgPipeline"), ("flux", "generate", "FluxPipeline")],
 )  # fmt: skip
 def test_a_picture_is_changed_by_words(family: str, task: str, kind: str, painters: Any, source: bytes) -> None:
@@ -363,7 +365,9 @@ def test_by_its_name_on_the_hub(folders: dict[str, Path], tmp_path: Path, monkey
     (folder / "everything.safetensors").write_bytes(b"x" * 1000)
     (folder / "unet" / "run.py").write_text("raise SystemExit")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with hub({"me/tiny": folder, "me/gated": folder}) as at:
+    (tmp_path / "chats").mkdir()
+    (tmp_path / "chats" / "config.json").write_text("{}")
+    with hub({"me/tiny": folder, "me/gated": folder, "me/chats": tmp_path / "chats"}) as at:
         at.gated.add("me/gated")
         monkeypatch.setenv("HF_ENDPOINT", at.url)
         painter = Diffusion("Tiny", "me/tiny", device="cpu")
@@ -383,6 +387,8 @@ def test_by_its_name_on_the_hub(folders: dict[str, Path], tmp_path: Path, monkey
         assert len(at.requests) == asked  # it is here: nobody is asked
         with pytest.raises(BackendError, match="me/gated is gated"):
             paint(Diffusion("Gated", "me/gated", device="cpu"))
+        with pytest.raises(BackendError, match=r"me/chats has no model_index\.json on the hub"):
+            paint(Diffusion("Chats", "me/chats", device="cpu"))
         with pytest.raises(BackendError, match="no model me/none"):
             paint(Diffusion("None", "me/none", device="cpu"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")

@@ -25,6 +25,23 @@ def stable(folder: Path, kind: str = "StableDiffusionPipeline", channels: int = 
     return folder
 
 
+def xl(folder: Path) -> Path:
+    """An SDXL: two text encoders, and the size of the picture as a condition."""
+    import diffusers
+    import torch
+
+    torch.manual_seed(0)
+    sizes = dict(
+        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 32
+    )
+    pipeline = diffusers.StableDiffusionXLPipeline(
+        vae=_vae(4), text_encoder=_clip(), text_encoder_2=_clip("CLIPTextModelWithProjection"), tokenizer=clip_tokenizer(folder / "words"),
+        tokenizer_2=clip_tokenizer(folder / "words"), unet=_unet(4, **sizes | {"cross_attention_dim": 64}),
+        scheduler=diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear"))  # fmt: skip
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
 def flux(folder: Path) -> Path:
     """A FLUX.1: latents in packs, a guidance that is no contrast, two text encoders."""
     import diffusers
@@ -32,7 +49,7 @@ def flux(folder: Path) -> Path:
     from transformers import T5Config, T5EncoderModel
 
     torch.manual_seed(0)
-    words = _clip(projection=16)
+    words = _clip(size=16)
     t5 = T5EncoderModel(T5Config(vocab_size=520, d_model=16, d_ff=16, d_kv=8, num_heads=2, num_layers=1))
     transformer = diffusers.FluxTransformer2DModel(
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
@@ -57,13 +74,13 @@ def clip_tokenizer(folder: Path) -> Any:
     return CLIPTokenizer.from_pretrained(str(folder), model_max_length=77)
 
 
-def _unet(channels: int) -> Any:
+def _unet(channels: int, **more: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(
-        sample_size=16, in_channels=channels, out_channels=4, block_out_channels=BLOCKS, layers_per_block=1, norm_num_groups=8,
-        attention_head_dim=2, cross_attention_dim=32, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))  # fmt: skip
+    known = dict(sample_size=16, in_channels=channels, out_channels=4, block_out_channels=BLOCKS, layers_per_block=1, norm_num_groups=8,
+                 attention_head_dim=2, cross_attention_dim=32, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                 up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))  # fmt: skip
+    return UNet2DConditionModel(**known | more)
 
 
 def _vae(channels: int, **more: Any) -> Any:
@@ -74,10 +91,10 @@ def _vae(channels: int, **more: Any) -> Any:
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **more)  # fmt: skip
 
 
-def _clip(projection: int = 32) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
+def _clip(kind: str = "CLIPTextModel", size: int = 32) -> Any:
+    import transformers
 
-    size = projection
-    return CLIPTextModel(
-        CLIPTextConfig(vocab_size=514, hidden_size=size, intermediate_size=2 * size, num_hidden_layers=2, num_attention_heads=2,
-                       max_position_embeddings=77, projection_dim=size, bos_token_id=512, eos_token_id=513))  # fmt: skip
+    config = transformers.CLIPTextConfig(
+        vocab_size=514, hidden_size=size, intermediate_size=2 * size, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=77, projection_dim=size, bos_token_id=512, eos_token_id=513)  # fmt: skip
+    return getattr(transformers, kind)(config)

@@ -64,6 +64,7 @@ def load(folder: Path, index: Index, name: str, device: str | None) -> Loaded:
         BackendError: diffusers does not know it, parts are missing, or it does not fit; one line that says what to do.
     """
     import torch
+    import transformers  # noqa: F401 (its log can be kept quiet from its first import on)
 
     family = repository.family(index, name)
     device = device or default_device()

@@ -235,24 +235,21 @@ def locate(model: str, revision: str | None, stop: threading.Event) -> tuple[Pat
 
 def _from_hub(name: str, revision: str | None, stop: threading.Event) -> Path:
     import httpx2  # what huggingface_hub speaks with
-    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    endpoint, cache = os.environ.get("HF_ENDPOINT"), os.environ.get("HF_HUB_CACHE")
+    endpoint = os.environ.get("HF_ENDPOINT")
+    how: dict[str, Any] = {"revision": revision, "endpoint": endpoint, "cache_dir": os.environ.get("HF_HUB_CACHE"),
+                           "tqdm_class": hub.silent(stop)}  # fmt: skip
     try:
         with Quiet("huggingface_hub"):
-            text = hf_hub_download(name, INDEX, revision=revision, cache_dir=cache, endpoint=endpoint)
-            index = parsed(Path(text).read_text(encoding="utf-8"), name)
+            first = Path(snapshot_download(name, allow_patterns=[INDEX], **how)) / INDEX
+            if not first.is_file():
+                raise BackendError(f"{name} has no {INDEX} on the hub, so it is no model of diffusers. Choose another.")
+            index = parsed(first.read_text(encoding="utf-8"), name)
             listed = [f.path for f in HfApi(endpoint=endpoint).list_repo_tree(name, recursive=True, revision=revision)]
-            return Path(snapshot_download(name, revision=revision, cache_dir=cache, endpoint=endpoint,
-                                          allow_patterns=wanted(index, listed), tqdm_class=hub.silent(stop)))  # fmt: skip
-    except LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError that means: no connection
-        raise hub.explain(error, name, revision) from error
-    except EntryNotFoundError as error:
-        raise BackendError(
-            f"{name} has no {INDEX} on the hub, so it is no model of diffusers. Choose another."
-        ) from error
-    except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
+            return Path(snapshot_download(name, allow_patterns=wanted(index, listed), **how))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, httpx2.HTTPError, OSError) as error:
         if stop.is_set():
             raise Stopped from error
         raise hub.explain(error, name, revision) from error
