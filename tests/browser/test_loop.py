@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,8 @@ pytestmark = [
         reason="the loop needs the extras llama and judge (make test installs them)",
     ),
 ]
-RATED, COMPARED = 27, 3
+FOLDERS = ("exploratory_or_companion_like_interaction", "repeated_attempts")  # the shortest dialogues of the examples
+RATED, COMPARED = 15, 3
 TRAINING_S = 300.0  # for the end of a training of about a minute, on a machine that does other things too
 
 
@@ -110,7 +112,7 @@ def import_and_branch(page: Page, folder: Path) -> None:
     to(page, "Data")
     page.get_by_label("Or a file or folder on this computer").fill(str(folder))
     page.locator("#import-button").click()
-    expect(page.locator("#import-report")).to_contain_text("15 new trees", timeout=60_000)
+    expect(page.locator("#import-report")).to_contain_text("6 new trees", timeout=60_000)
     to(page, "Explore")
     longest(page, 24)
     for i in range(COMPARED):
@@ -176,10 +178,13 @@ def watch_a_score_arrive(page: Page) -> None:
     expect(page.locator(".card.assistant").last.locator(".judge-bar").first).to_be_visible(timeout=60_000)
 
 
-def test_from_an_empty_home_to_a_live_score(browser: Any, home: Path, shared: Path) -> None:
+def test_from_an_empty_home_to_a_live_score(browser: Any, home: Path, shared: Path, tmp_path: Path) -> None:
+    some = tmp_path / "some"
+    for name in FOLDERS:
+        shutil.copytree(shared / "intermt_examples" / name, some / name)
     with serving(*studio_command(home)) as server:
         for page in opened(browser, server.address):
-            import_and_branch(page, shared / "intermt_examples")
+            import_and_branch(page, some)
             rate_and_compare(page)
             train(page, home)
             watch_a_score_arrive(page)
