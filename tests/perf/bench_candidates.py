@@ -44,15 +44,15 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as home:
         studio = Studio.open(Config(Path(home), annotator="me", models=(BUILTIN,)))
         asking: dict[str, Callable[[str], Times]] = {
-            "ours": lambda text: _ours(studio, text),
-            "peer": lambda text: _peer(peer, text),
+            "ours": lambda text: together(studio, BUILTIN.name, text),
+            "peer": lambda text: by_calls(peer, text),
             "loop": loop,
         }
         for ask in asking.values():
-            ask(_text(50))  # loads the model, warms the caches
+            ask(new_text(50))  # loads the model, warms the caches
         found: list[dict[str, tuple[Times, Times]]] = []
         for i in range(PAIRS):
-            text = _text(PROMPT_TOKENS)
+            text = new_text(PROMPT_TOKENS)
             found.append({side: _twice(asking[side], text) for side in SIDES[i % 3 :] + SIDES[: i % 3]})
         rows = _candidate_rows(found)
         rows += _branch_rows(studio.pool.get(BUILTIN))
@@ -80,15 +80,15 @@ def _candidate_rows(found: list[dict[str, tuple[Times, Times]]]) -> list[Row]:
     return rows
 
 
-def _text(tokens: int) -> str:
+def new_text(tokens: int) -> str:
     """A text that nobody has read, of about so many tokens."""
     return " ".join(random.choices(WORDS, k=tokens - 40)) + ". Go on with this as a long story, without an end."
 
 
-def _ours(studio: Studio, text: str) -> Times:
+def together(studio: Studio, model: str, text: str) -> Times:
     """From the click to replies that are whole and saved."""
     start = time.perf_counter()
-    replies = actions.ask(studio, [], text, [], Ask((BUILTIN.name,), N, Options(max_tokens=MAX_TOKENS)))
+    replies = actions.ask(studio, [], text, [], Ask((model,), N, Options(max_tokens=MAX_TOKENS)))
     for _ in studio.live.follow(studio.store.node(replies[0]).tree_id):
         pass  # as a screen does
     seconds = time.perf_counter() - start
@@ -97,7 +97,7 @@ def _ours(studio: Studio, text: str) -> Times:
     return max(n.first_token_ms or 0 for n in nodes) / 1000, seconds, sum(n.completion_tokens or 0 for n in nodes)
 
 
-def _peer(llm: Any, text: str) -> Times:
+def by_calls(llm: Any, text: str) -> Times:
     """Eight calls, in a new thread as the studio's are (see bench_reply)."""
 
     def calls() -> Times:
@@ -159,8 +159,8 @@ class Loop:
 def _branch_rows(backend: Backend) -> list[Row]:
     cold, back, after = [], [], []
     for _ in range(PAIRS):
-        trunk = [Message("user", (_text(BRANCH_TOKENS),)), Message("assistant", ("They sailed on.",))]
-        other = [Message("user", (_text(BRANCH_TOKENS),))]
+        trunk = [Message("user", (new_text(BRANCH_TOKENS),)), Message("assistant", ("They sailed on.",))]
+        other = [Message("user", (new_text(BRANCH_TOKENS),))]
         cold.append(_first(backend, [*trunk, Message("user", ("And then?",))]))
         back.append(_first(backend, [*trunk, Message("user", ("Why was that?",))]))
         _first(backend, other)
