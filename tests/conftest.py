@@ -29,6 +29,18 @@ CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-network
                   "--disable-sync", "--no-first-run"]  # fmt: skip
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of browser tests evenly among the others, the longest first: processes that share the tests rarely all drive a browser."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    browser = sorted((f for f in files if f.parent.name == "browser"), key=lambda f: f.name != "test_loop.py")
+    others = [f for f in files if f not in browser]
+    places = {f: (i + 0.5) / len(own) for own in (browser, others) for i, f in enumerate(own)}
+    places |= dict.fromkeys(browser[:1], 0.0)
+    items[:] = [item for f in sorted(files, key=places.__getitem__) for item in files[f]]
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test ever touches the home of the person who runs it."""
