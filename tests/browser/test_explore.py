@@ -67,7 +67,7 @@ def test_a_seed_question_fills_the_composer(page: Page) -> None:
 
 def test_stop_in_mid_reply(page: Page, served: Served) -> None:
     choose(page, SLOW.name)
-    send(page, "one two three four five six seven eight nine ten eleven twelve")
+    send(page, f"one {'and on ' * 300}twelve")
     expect(page.locator(".card.growing .markdown")).to_contain_text("one")
     page.locator("#stop").click()
     expect(page.locator(".card.assistant .meta")).to_contain_text("stopped")
@@ -160,17 +160,19 @@ def test_rating_takes_four_keys(page: Page, served: Served) -> None:
 
 
 def test_who_went_on_to_another_dialogue_stays_there(page: Page, served: Served) -> None:
-    one, _ = plant(served.studio, "One?", "Yes.")
-    two, _ = plant(served.studio, "Two?", "Yes.")
-    page.evaluate("id => studio.open({node: id})", two)
-    expect(page.locator(".card.user .body")).to_have_text("Two?")
-    page.locator("#message textarea").fill("And three?")
-    page.locator("#message textarea").press("Enter")
-    page.evaluate("id => studio.open({node: id})", one)
-    expect(page.locator(".toast")).to_contain_text("asked in the dialogue that you left")
+    asked, _ = plant(served.studio, "One?", "Yes.")
+    page.evaluate("id => studio.open({node: id})", asked)
     expect(page.locator(".card.user .body")).to_have_text("One?")
+    page.locator("#message textarea").fill("And two?")
+    with served.studio.store.write():  # what is asked waits until this block ends
+        with page.expect_request(lambda request: "And two?" in (request.post_data or "")):
+            page.locator("#message textarea").press("Enter")
+        page.get_by_role("button", name="New dialogue").click()
+        expect(page.locator(".card.user")).to_have_count(0)
+    expect(page.locator(".toast")).to_contain_text("asked in the dialogue that you left")
+    expect(page.locator(".card.user")).to_have_count(0)
     page.get_by_role("button", name="Go there").click()
-    expect(page.locator(".card.user .body").last).to_have_text("And three?")
+    expect(page.locator(".card.user .body").last).to_have_text("And two?")
 
 
 def test_a_page_that_is_drawn_anew_while_somebody_rates_moves_no_score(page: Page, served: Served) -> None:
