@@ -51,6 +51,17 @@ def test_unload_while_it_answers(model: Llama) -> None:
     assert reply(model)
 
 
+def test_who_leaves_as_soon_as_the_turn_has_come_gives_it_back(model: Llama) -> None:
+    first = model.stream(HI, Options(max_tokens=1500, seed=1, grammar=ENDLESS), threading.Event())
+    next(first)
+    second = model.stream(HI, Options(max_tokens=5, seed=1), threading.Event())
+    assert next(second).phase == "waiting"
+    first.close()
+    assert next(second).phase == "reading"
+    second.close()
+    assert model.unload(timeout_s=1)
+
+
 def test_other_settings_free_the_old_model(ggufs: tuple[Path, Path]) -> None:
     pool = Pool()
     first = pool.get(ModelSpec("Tiny", "llama", {"path": str(ggufs[0]), "n_ctx": 256}))

@@ -6,7 +6,6 @@ with a model, and imports torch at the first reply only.
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import re
 import threading
@@ -17,25 +16,25 @@ from typing import Any
 from backends.base import SAMPLING, Backend, BackendError, Capabilities, Delta, Message, Options
 from backends.hf import files
 from backends.hf.files import HUB_NAME, Stopped, cached
+from backends.turn import Resident, Turn
 
 __all__ = ["Transformers", "cached", "create", "missing"]
 
-POLL_S = 0.05  # how often a waiting reply looks whether it should stop
 NEEDED = ("torch", "transformers", "safetensors", "huggingface_hub", "psutil")
 SETTINGS = ("model", "gguf_file", "revision", "device", "n_ctx", "cache_mb", "max_pixels")
 MAX_PIXELS = 2**20  # of an image: some 1,300 tokens of a Qwen2.5-VL
 CACHE_MB = 1024
 FOLLOWS = tuple(name for name in SAMPLING if name not in ("grammar", "json_schema"))
 
-_turn = threading.Lock()  # held while a model of transformers loads or answers
-_holder: Transformers | None = None  # whose weights are in memory
+TURN = Turn()  # of all models of transformers
 
 
-class Transformers(Backend):
+class Transformers(Resident, Backend):
     """One model, loaded at its first reply; context length and images are certain from then on."""
 
     def __init__(self, model: str, gguf_file: str | None = None, revision: str | None = None, device: str | None = None,
                  n_ctx: int | None = None, cache_mb: int = CACHE_MB, max_pixels: int = MAX_PIXELS) -> None:  # fmt: skip
+        super().__init__(TURN)
         self.model, self.gguf_file, self.revision, self.device = model, gguf_file, revision, device
         self.n_ctx, self.cache_mb, self.max_pixels = n_ctx, cache_mb, max_pixels
         self.name = model if HUB_NAME.fullmatch(model) else Path(model).name  # in messages
@@ -47,8 +46,6 @@ class Transformers(Backend):
             together=True,
             sampling=FOLLOWS,
         )
-        self._answering = False
-        self._leave = threading.Event()  # the model is to be freed although it answers
         self._decoder: Any = None
         self._writer: Any = None
 
@@ -77,32 +74,9 @@ class Transformers(Backend):
             raise BackendError(
                 f"{self.name} runs in transformers, which follows no grammar and no JSON schema. Take it away, or use llama."
             )
-        if not _turn.acquire(blocking=False):
-            yield from ((i, Delta(phase="waiting")) for i in range(n))
-            while not _turn.acquire(timeout=POLL_S):
-                if all(s.is_set() for s in stop):
-                    return
-        self._answering = True
-        try:
-            yield from self._answer(messages, options, list(stop)[:n])
-        finally:  # also when the caller closes the generator early
-            self._answering = False
-            if self._leave.is_set():
-                self._free()
-            _turn.release()
-
-    def unload(self, timeout_s: float = 10.0) -> bool:
-        """Free the memory; a reply under way ends with an error that says so. False when it still is after ``timeout_s``."""
-        if self._decoder is None and not self._answering:
-            return True
-        self._leave.set()  # whoever holds the turn frees it too
-        if not _turn.acquire(timeout=timeout_s):
-            return False
-        try:
-            self._free()
-        finally:
-            _turn.release()
-        return True
+        all_stopped = _AllSet(stop[:n])
+        waiting = [(i, Delta(phase="waiting")) for i in range(n)]
+        yield from self._in_turn(self._answer(messages, options, all_stopped), all_stopped.is_set, waiting)
 
     def describe(self) -> dict[str, Any]:
         """What is loaded where: ``loaded``, ``device``, ``dtype``, ``memory_mb`` of weights and of kept prefixes."""
@@ -120,12 +94,10 @@ class Transformers(Backend):
 
     # ---- while this has the turn
 
-    def _answer(
-        self, messages: list[Message], options: Options, stops: list[threading.Event]
-    ) -> Iterator[tuple[int, Delta]]:
+    def _answer(self, messages: list[Message], options: Options, all_stopped: _AllSet) -> Iterator[tuple[int, Delta]]:
         import torch
 
-        all_stopped, read = _AllSet(stops), 0
+        stops, read = list(all_stopped.events), 0
         try:
             if all_stopped.is_set():
                 return
@@ -156,11 +128,9 @@ class Transformers(Backend):
         )
 
     def _load(self, stop: Any) -> None:
-        global _holder
-        if self._decoder is not None:
+        if self._here():
             return
-        if _holder is not None:
-            _holder._free()
+        self._take_over()
         from backends.hf.decoding import Decoder
         from backends.hf.loading import load
         from backends.hf.prompt import Writer
@@ -178,19 +148,16 @@ class Transformers(Backend):
             together=True,
             sampling=FOLLOWS,
         )
-        _holder = self
+        self._turn.holder = self
 
-    def _free(self) -> None:
-        global _holder
-        self._leave.clear()
-        if self._decoder is None:
-            return
-        import torch
+    def _here(self) -> bool:
+        return self._decoder is not None
 
-        self._decoder = self._writer = _holder = None
-        gc.collect()  # modules and their hooks refer to each other
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    def _drop(self) -> None:
+        from backends.hf.loading import give_back
+
+        self._decoder = self._writer = None
+        give_back()
 
     def _check_length(self, count: int) -> None:
         room = self.capabilities.context_length

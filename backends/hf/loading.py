@@ -5,6 +5,7 @@ Weights are safetensors or GGUF; no code that comes with a model is run. Never a
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from dataclasses import dataclass
@@ -94,6 +95,15 @@ def free_bytes(device: str) -> int:
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+def give_back() -> None:
+    """Return to the machine what nothing refers to any more."""
+    import torch
+
+    gc.collect()  # modules and their hooks refer to each other
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _called(device: str) -> str:

@@ -1,6 +1,6 @@
 """Any GGUF by llama.cpp: with images where it has an mmproj, several candidates in one batch, prefixes kept across branches.
 
-Owns one loaded model and whose turn it is. Never downloads anything, and imports llama_cpp at the first reply only.
+Owns one loaded model. Never downloads anything, and imports llama_cpp at the first reply only.
 """
 
 from __future__ import annotations
@@ -13,25 +13,23 @@ from typing import Any
 
 from backends.base import Backend, BackendError, Capabilities, Delta, Message, Options
 from backends.llama.loading import DEFAULT_N_CTX, check_file
+from backends.turn import POLL_S, Resident, Turn
 
-POLL_S = 0.05  # how often a waiting or working reply looks whether it should stop
 CACHE_MB = 512
 SETTINGS = ("path", "mmproj", "n_ctx", "n_threads", "gpu_layers", "cache_mb")
 
 
-class Llama(Backend):
+class Llama(Resident, Backend):
     """One GGUF, loaded at the first reply; context length and images are certain from then on. One question at a time."""
 
     def __init__(
         self, path: Path, mmproj: Path | None = None, n_ctx: int | None = None, n_threads: int | None = None,
         gpu_layers: int | None = None, cache_mb: int = CACHE_MB,
     ) -> None:  # fmt: skip
+        super().__init__(Turn())
         self.path, self.mmproj, self.n_ctx, self.n_threads = path, mmproj, n_ctx, n_threads
         self.gpu_layers, self.cache_mb = gpu_layers, cache_mb
         self.capabilities = self._can(n_ctx or DEFAULT_N_CTX)
-        self._turn = threading.Lock()
-        self._leave = threading.Event()  # the model is to be freed although it answers
-        self._answering = False
         self._speaker: Any = None
 
     def stream(self, messages: list[Message], options: Options, stop: threading.Event) -> Iterator[Delta]:
@@ -57,34 +55,12 @@ class Llama(Backend):
             BackendError: as ``stream``, and when the model was unloaded meanwhile.
         """
         stops = list(stop)[:n]
-        if not self._turn.acquire(blocking=False):
-            yield from ((i, Delta(phase="waiting")) for i in range(n))
-            while not self._turn.acquire(timeout=POLL_S):
-                if all(s.is_set() for s in stops):
-                    return
-            yield from ((i, Delta(phase="reading")) for i in range(n))
-        try:
-            self._answering = True
-            if not all(s.is_set() for s in stops):
-                yield from self._answer(messages, options, stops)
-        finally:  # also when the caller closes the generator early
-            self._answering = False
-            if self._leave.is_set():
-                self._free()
-            self._turn.release()
-
-    def unload(self, timeout_s: float = 10.0) -> bool:
-        """Free the memory; a reply under way ends with an error that says so. False when it still is after ``timeout_s``."""
-        if self._speaker is None and not self._answering:
-            return True
-        self._leave.set()  # whoever holds the turn frees it too
-        if not self._turn.acquire(timeout=timeout_s):
-            return False
-        try:
-            self._free()
-        finally:
-            self._turn.release()
-        return True
+        yield from self._in_turn(
+            self._answer(messages, options, stops),
+            lambda: all(s.is_set() for s in stops),
+            waiting=[(i, Delta(phase="waiting")) for i in range(n)],
+            waited=[(i, Delta(phase="reading")) for i in range(n)],
+        )
 
     def describe(self) -> dict[str, Any]:
         """What is loaded: ``loaded``, ``device``, and ``memory_mb`` of weights, context and prefixes set aside."""
@@ -97,6 +73,8 @@ class Llama(Backend):
     def _answer(
         self, messages: list[Message], options: Options, stops: list[threading.Event]
     ) -> Iterator[tuple[int, Delta]]:
+        if all(s.is_set() for s in stops):
+            return
         speaker = self._load()
         over = threading.Event()
         watch = threading.Thread(
@@ -133,10 +111,11 @@ class Llama(Backend):
             self.capabilities = self._can(self._speaker.loaded.room)
         return self._speaker
 
-    def _free(self) -> None:
-        self._leave.clear()
-        if self._speaker is not None:
-            self._speaker.free()
+    def _here(self) -> bool:
+        return self._speaker is not None
+
+    def _drop(self) -> None:
+        self._speaker.free()
         self._speaker = None
 
     def _can(self, room: int) -> Capabilities:

@@ -6,7 +6,6 @@ a model, and imports torch at the first picture only.
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import re
 import threading
@@ -19,28 +18,27 @@ from backends.hf.files import HUB_NAME, Stopped
 from backends.painting import repository
 from backends.painting.base import TASKS, Can, Step, Wish
 from backends.painting.checks import Checked, checked
+from backends.turn import Resident, Turn
 
 __all__ = ["Diffusion", "create", "missing"]
 
-POLL_S = 0.05  # how often a waiting wish looks whether it should stop
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface_hub", "psutil")
 SETTINGS = ("model", "revision", "device", "width", "height", "steps", "guidance", "strength")
 STRENGTH = 0.75  # of the source that is given up, to begin with
 GET_IT = "pip install 'intermt-studio[images]' (a large download)"
 
-_turn = threading.Lock()  # held while a model of diffusers loads or draws
-_holder: Diffusion | None = None  # whose weights are in memory
+TURN = Turn()  # of all models of diffusers
 
 
-class Diffusion:
+class Diffusion(Resident):
     """One model, loaded at its first picture."""
 
     def __init__(
         self, name: str, model: str, revision: str | None = None, device: str | None = None, **defaults: Any
     ) -> None:
+        super().__init__(TURN)
         self.name, self.model, self.revision, self.device, self._own = name, model, revision, device, defaults
         self._known: tuple[Path, repository.Index] | None = None
-        self._drawing, self._leave = False, threading.Event()
         self._loaded: Any = None
 
     @property
@@ -80,30 +78,7 @@ class Diffusion:
             BackendError: an impossible wish, a model that cannot be loaded, or memory that ran out.
         """
         checked(wish, self.can, self.name)
-        while not _turn.acquire(timeout=POLL_S):
-            if stop.is_set():
-                return
-        self._drawing = True
-        try:
-            yield from self._paint(wish, stop)
-        finally:  # also when the caller closes the generator early
-            self._drawing = False
-            if self._leave.is_set():
-                self._free()
-            _turn.release()
-
-    def unload(self, timeout_s: float = 10.0) -> bool:
-        """Free the memory; a picture under way ends with an error that says so. False when it still is after ``timeout_s``."""
-        if self._loaded is None and not self._drawing:
-            return True
-        self._leave.set()  # whoever holds the turn frees it too
-        if not _turn.acquire(timeout=timeout_s):
-            return False
-        try:
-            self._free()
-        finally:
-            _turn.release()
-        return True
+        yield from self._in_turn(self._paint(wish, stop), stop.is_set)
 
     def describe(self) -> dict[str, Any]:
         """What is loaded where: ``loaded``, ``device``, ``dtype``, ``memory_mb`` of weights."""
@@ -153,26 +128,21 @@ class Diffusion:
         }
 
     def _load(self, halt: Any) -> None:
-        global _holder
-        if _holder is not None:
-            _holder._free()
+        self._take_over()
         from backends.painting.loading import load
 
         folder, index = repository.locate(self.model, self.revision, halt)
         self._loaded = load(folder, index, self.name, self.device)
-        self._known, _holder = (folder, index), self
+        self._known, self._turn.holder = (folder, index), self
 
-    def _free(self) -> None:
-        global _holder
-        self._leave.clear()
-        if self._loaded is None:
-            return
-        import torch
+    def _here(self) -> bool:
+        return self._loaded is not None
 
-        self._loaded = _holder = None
-        gc.collect()  # modules and their hooks refer to each other
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    def _drop(self) -> None:
+        from backends.hf.loading import give_back
+
+        self._loaded = None
+        give_back()
 
 
 def _no_memory(name: str, wanted: Checked) -> BackendError:
