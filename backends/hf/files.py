@@ -78,8 +78,8 @@ def locate(model: str, gguf: str | None, revision: str | None, stop: threading.E
     return _checked(Files(_from_hub(model, gguf, revision, stop), gguf), model)
 
 
-def cached(model: str, revision: str | None = None) -> Path | None:
-    """The folder of a model that is on this machine already, complete or not; asks nobody."""
+def cached(model: str, revision: str | None = None, file: str = "config.json") -> Path | None:
+    """The folder of a model that is on this machine already, complete or not; asks nobody. ``file``: what every such model has."""
     path = Path(model).expanduser()
     if path.is_dir() or not HUB_NAME.fullmatch(model):
         return path if path.is_dir() else None
@@ -89,7 +89,7 @@ def cached(model: str, revision: str | None = None) -> Path | None:
     except ModuleNotFoundError:
         return None
     try:
-        return Path(snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=["config.json"],
+        return Path(snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=[file],
                                       cache_dir=os.environ.get("HF_HUB_CACHE")))  # fmt: skip
     except (LocalEntryNotFoundError, ValueError):
         return None

@@ -192,19 +192,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def cached(model: str, revision: str | None) -> Path | None:
     """The folder of a model that is on this machine already, complete or not; asks nobody."""
-    path = Path(model).expanduser()
-    if path.is_dir() or not HUB_NAME.fullmatch(model):
-        return path if path.is_dir() else None
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-    except ModuleNotFoundError:
-        return None
-    try:
-        return Path(snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=[INDEX],
-                                      cache_dir=os.environ.get("HF_HUB_CACHE")))  # fmt: skip
-    except (LocalEntryNotFoundError, ValueError):
-        return None
+    return hub.cached(model, revision, INDEX)
 
 
 def absent(model: str) -> BackendError:
