@@ -82,6 +82,16 @@ def ggufs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
+def model(ggufs: tuple[Path, Path]) -> Iterator[Any]:
+    """A model of llama.cpp over that GGUF. Others than llama.cpp have a ``model`` of their own."""
+    from backends.llama import create
+
+    opened = create(str(ggufs[0]), n_ctx=2048)
+    yield opened
+    assert opened.unload()
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """Threads that share a tiny model's work only wait for each other."""
     import torch

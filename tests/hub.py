@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 COMMIT = "c0ffee" * 6 + "c0de"
 LARGE = (".safetensors", ".gguf")  # kept as LFS files, whose checksum is in the listing
 
@@ -160,3 +162,14 @@ def hub(models: Mapping[str, Path]) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join(10)
+
+
+@contextmanager
+def asked(models: Mapping[str, Path], home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The same, asked instead of the real one, without a token; what Hugging Face keeps for a person is under ``home``."""
+    with hub(models) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        monkeypatch.setenv("HF_HOME", str(home / "hf"))
+        monkeypatch.setenv("HF_TOKEN_PATH", str(home / "none"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield running

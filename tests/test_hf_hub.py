@@ -20,7 +20,7 @@ from backends.hf import create, files
 from backends.openai import create as server_model
 from backends.openai import list_models
 from tests import tiny_chat, tiny_gguf
-from tests.hub import Hub, hub
+from tests.hub import Hub, asked
 from tests.servers import free_port
 from tests.test_hf import ask, logits, reply, text
 
@@ -37,11 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def at(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with one model, asked instead of the real one, and a cache of its own."""
-    with hub({NAME: folder}) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
+    with asked({NAME: folder}, tmp_path, monkeypatch) as running:
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "none"))
         yield running
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,6 @@ pytestmark = pytest.mark.skipif(
 HI = [Message("user", ("Hi",))]
 ENDLESS = "root ::= [a-z] root"  # random weights draw the end of a reply now and then; this forbids it
 LONG = "word and another thing "  # 23 tokens of the tiny model, which reads bytes
-
-
-@pytest.fixture
-def model(ggufs: tuple[Path, Path]) -> Iterator[Llama]:
-    opened = create(str(ggufs[0]), n_ctx=2048)
-    yield opened
-    assert opened.unload()
 
 
 def reply(model: Llama, messages: list[Message] = HI, **options: Any) -> str:

@@ -19,13 +19,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def model(ggufs: tuple[Path, Path]) -> Iterator[Llama]:
-    opened = create(str(ggufs[0]), n_ctx=2048)
-    yield opened
-    assert opened.unload()
-
-
 def dialogue(*texts: str) -> list[Message]:
     return [Message("assistant" if i % 2 else "user", (t,)) for i, t in enumerate(texts)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends import BackendError, Delta, ModelSpec, Options, Pool
-from backends.llama import Llama, create
+from backends.llama import Llama
 from studio import actions
 from studio.actions import Ask, Studio
 from studio.config import Config
@@ -21,13 +21,6 @@ from tests.test_llama import ENDLESS, HI, reply
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
 )
-
-
-@pytest.fixture
-def model(ggufs: tuple[Path, Path]) -> Iterator[Llama]:
-    opened = create(str(ggufs[0]), n_ctx=2048)
-    yield opened
-    assert opened.unload()
 
 
 def test_unload_while_it_answers(model: Llama) -> None:

@@ -19,7 +19,7 @@ from studio.actions import Studio
 from studio.catalogue import Entry
 from tests import tiny_gguf
 from tests.conftest import BROKEN, ECHO, SLOW, wait
-from tests.hub import Hub, hub
+from tests.hub import Hub, asked
 from tests.servers import free_port
 
 pytest.importorskip("huggingface_hub", reason="huggingface-hub is not installed: the tests of downloads did not run")
@@ -53,14 +53,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def at(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_jobs_left: None) -> Iterator[Hub]:
-    with hub(files) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "none"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
+    with asked(files, tmp_path, monkeypatch) as running:
         yield running
-        if running.pause:
-            running.pause.set()
 
 
 def fetch(home: Path, repository: str = ONE, *names: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from studio import api, catalogue, config
 from studio.actions import Studio
 from tests import tiny_chat, tiny_gguf
 from tests.conftest import ECHO, wait
-from tests.hub import Hub, hub
+from tests.hub import Hub, asked
 
 pytest.importorskip("torch", reason="torch is not installed; pip install -e '.[transformers]'")
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: the tests of own models did not run")
@@ -37,14 +37,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def at(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_jobs_left: None) -> Iterator[Hub]:
-    with hub(folders) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "none"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
+    with asked(folders, tmp_path, monkeypatch) as running:
         yield running
-        if running.pause:
-            running.pause.set()
 
 
 def add(studio: Studio, path: str, called: str = "", mmproj: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from studio import catalogue, config, jobs
 from tests import tiny_gguf
 from tests.browser.test_judge import shoot, to
 from tests.conftest import ECHO, Served, wait
-from tests.hub import Hub, hub
+from tests.hub import Hub, asked
 
 pytestmark = pytest.mark.browser
 ENTRY = catalogue.entries()[0]
@@ -33,10 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def at(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_jobs_left: None) -> Iterator[Hub]:
-    with hub({ENTRY.repository: files}) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
+    with asked({ENTRY.repository: files}, tmp_path, monkeypatch) as running:
         yield running
 
 
