@@ -10,21 +10,10 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.conftest import Served, settle
+from tests.perf.makings import THINGS
 
 pytestmark = pytest.mark.browser
 
-THINGS = (
-    "bicycle",
-    "teapot",
-    "lighthouse",
-    "violin",
-    "cactus",
-    "sailboat",
-    "typewriter",
-    "umbrella",
-    "windmill",
-    "lantern",
-)
 PLACES = ("garden", "kitchen", "harbour", "library", "meadow", "station", "desert", "rooftop", "cellar", "market")
 
 

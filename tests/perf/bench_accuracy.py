@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.perf import Row, Unavailable
+from tests.perf import Row
+from tests.perf.makings import need
 
 SEEDS, TRAIN, TEST, NOISE, EPOCHS, RATE, PAIRS_A_STEP = 5, 160, 200, 0.15, 4, 3e-3, 8
 GOOD, BAD = ("soft", "clear", "warm"), ("cold", "torn", "blurred")
@@ -19,11 +20,9 @@ GOOD, BAD = ("soft", "clear", "warm"), ("cold", "torn", "blurred")
 
 def measure() -> list[Row]:
     """One row: the difference of the mean accuracies over the larger standard deviation of the two; at most 1 is alike."""
-    try:
-        import torch
-        import trl  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise Unavailable(f"{error.name} is not installed; make perf installs it") from error
+    need("torch", "trl")
+    import torch
+
     from tests import tiny
 
     torch.set_num_threads(1)

@@ -10,8 +10,8 @@ from typing import Any
 
 from studio.store import Store
 from studio.tree import Part, Role
-from tests.conftest import CHROMIUM, CHROMIUM_FLAGS
-from tests.perf import Row, Unavailable, compare, serving, studio_command
+from tests.perf import Row, compare
+from tests.perf.makings import chromium, page_of
 
 LARGE, SMALL = 5_000, 50
 TURNS = 6
@@ -39,13 +39,8 @@ ARM = """id => {
 
 def measure() -> list[Row]:
     """One row: milliseconds from click to painted path, a click in each tree in turn, both maps fitted to the whole tree."""
-    if CHROMIUM is None:
-        raise Unavailable("no Chromium found: apt install chromium")
-    from playwright.sync_api import sync_playwright
-
     with ExitStack() as stack:
-        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        stack.callback(browser.close)
+        browser = chromium(stack)
         large, small = (_opened(stack, browser, count) for count in (LARGE, SMALL))
         times: tuple[list[float], list[float]] = ([], [])
         for i in range(CLICKS + WARM_UP):
@@ -85,11 +80,7 @@ def _opened(stack: ExitStack, browser: Any, count: int) -> tuple[Any, list[str]]
     home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     leaves = grow(home, count)
     random.Random(6).shuffle(leaves)
-    server = stack.enter_context(serving(*studio_command(home)))
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    stack.callback(context.close)
-    page = context.new_page()
-    page.goto(f"{server.address}&lanes={leaves[-1]}")
+    page = page_of(stack, browser, home, f"&lanes={leaves[-1]}")
     page.wait_for_function(
         f"() => document.querySelectorAll('.transcript .card').length === {2 * TURNS}", timeout=60_000
     )

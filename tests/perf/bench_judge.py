@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.perf import Peak, Row, Unavailable, compare
+from tests.perf.makings import VOCABULARY, need
 
 TURNS, WORDS, RUNS, STEPS = 5, 16, 3, 2  # the first step of a run does not count
 LIVE_WORDS = 70  # of a node: between the median question (28) and reply (115) of InterMT's crucial steps
@@ -22,38 +23,13 @@ SHAPES = {
     "3 replies a turn, one continued": (5, 3, False),
     "all 2 continued, 3 turns": (3, 2, True),
 }
-VOCABULARY = [
-    "draw",
-    "the",
-    "owl",
-    "with",
-    "soft",
-    "feathers",
-    "then",
-    "colour",
-    "its",
-    "wings",
-    "grey",
-    "and",
-    "brown",
-    "before",
-    "you",
-    "add",
-    "a",
-    "moon",
-    "over",
-    "pine",
-    "trees",
-]
 
 
 def measure() -> list[Row]:
     """Training with two and three replies a turn, scoring three shapes, a new reply at depth five."""
-    try:
-        import torch
-        import trl  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise Unavailable(f"{error.name} is not installed; make perf installs it") from error
+    need("torch", "trl")
+    import torch
+
     from judge import backbones
     from judge.rubric import JudgeError
 

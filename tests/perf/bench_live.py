@@ -16,34 +16,18 @@ from studio.config import Config
 from studio.tree import Part
 from tests import teach
 from tests.perf import Row, Unavailable, compare
+from tests.perf.makings import VOCABULARY, need
 
 BASE, WORDS, DEPTH, RUNS = "builtin", 26, 5, 5
 NODES, SAMPLE = 1_000, 12  # of the large tree; replies that the peer scores
 BLOCKS, RATINGS = 8, 25  # of ratings, idle and while a judge trains
-VOCABULARY = (
-    "draw",
-    "the",
-    "owl",
-    "with",
-    "soft",
-    "feathers",
-    "then",
-    "colour",
-    "wings",
-    "grey",
-    "and",
-    "brown",
-    "moon",
-    "trees",
-)
 
 
 def measure() -> list[Row]:
     """Three rows; both sides of each in turn, in one process, with the live judge's single thread."""
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise Unavailable(f"{error.name} is not installed; make judge installs it") from error
+    need("torch", how="make judge installs it")
+    import torch
+
     with tempfile.TemporaryDirectory() as home:
         studio = Studio.open(Config(Path(home), annotator="me"))
         try:

@@ -14,8 +14,8 @@ from PIL import Image
 from studio import annotating, config
 from studio.actions import Studio
 from studio.tree import Part
-from tests.conftest import CHROMIUM, CHROMIUM_FLAGS
-from tests.perf import Row, Unavailable, compare, serving, studio_command
+from tests.perf import Row, compare
+from tests.perf.makings import chromium, page_of
 
 LARGE, SMALL = (4000, 3000), (1024, 768)
 ITEMS, WARM_UP, SIDES = 12, 2, 4
@@ -37,13 +37,8 @@ ARM = """() => { window.next = new Promise(done => addEventListener('keydown', e
 
 def measure() -> list[Row]:
     """One row: milliseconds from "save and next" to four painted pictures, an item of each kind in turn."""
-    if CHROMIUM is None:
-        raise Unavailable("no Chromium found: apt install chromium")
-    from playwright.sync_api import sync_playwright
-
     with ExitStack() as stack:
-        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        stack.callback(browser.close)
+        browser = chromium(stack)
         pages = [_opened(stack, browser, size) for size in (LARGE, SMALL)]
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(ITEMS - 1):
@@ -67,11 +62,7 @@ def _opened(stack: ExitStack, browser: Any, size: tuple[int, int]) -> Any:
             studio.store.add_node(tree, asked, "assistant", [Part("image", image_sha256=kept.sha256)], model=f"m{side}")
     annotating.plan(studio, "local", "random", ITEMS, seed=1)
     studio.close()
-    server = stack.enter_context(serving(*studio_command(home)))
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    stack.callback(context.close)
-    page = context.new_page()
-    page.goto(server.address)
+    page = page_of(stack, browser, home)
     page.get_by_role("tab", name="Annotate").click()
     page.wait_for_selector(".sides img", timeout=60_000)
     return page

@@ -27,20 +27,9 @@ from studio.exchange.records import Report
 from studio.store.retrieve import PictureIndex
 from tests.conftest import SHARED
 from tests.perf import Row, Unavailable, compare
+from tests.perf.makings import THINGS
 
 FILES, SIZE, ROWS, ROUNDS = 1_000, (640, 480), 100_000, 9
-THINGS = [
-    "bicycle",
-    "teapot",
-    "lighthouse",
-    "violin",
-    "cactus",
-    "sailboat",
-    "typewriter",
-    "umbrella",
-    "windmill",
-    "lantern",
-]
 
 
 def measure() -> list[Row]:

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.perf import Peak, Row, Unavailable, compare
+from tests.perf import Peak, Row, compare
+from tests.perf.makings import need
 
 N, TOKENS, RUNS = 8, 32, 3
 PROMPT = "A word of the prompt. " * 45  # 1,000 tokens of one letter
@@ -23,11 +24,9 @@ SHAPE = dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=10, num_
 
 def measure() -> list[Row]:
     """Rows for the whole of eight candidates against both peers, and for the moment when all eight have begun."""
-    try:
-        import torch
-        import transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise Unavailable(f"{error.name} is not installed: pip install 'intermt-studio[transformers]'") from error
+    need("torch", "transformers", how="pip install 'intermt-studio[transformers]'")
+    import torch
+
     from backends.hf import create
 
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.perf import Peak, Row, Unavailable, compare
+from tests.perf import Peak, Row, compare
+from tests.perf.makings import need
 
 TURNS, RUNS, WARM_UP = 5, 7, 1
 HIDDEN, LAYERS, SIDE = 384, 8, 336  # a backbone in which computing, not Python, takes the time; a picture of 144 tokens
@@ -20,11 +21,9 @@ BOUND_SHARE = 0.9
 
 def measure() -> list[Row]:
     """One row for two and one for three replies a turn: pairs/s of a forward and backward pass over one tree."""
-    try:
-        import torch
-        import transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise Unavailable(f"{error.name} is not installed; make perf installs it") from error
+    need("torch", "transformers")
+    import torch
+
     from judge import backbones
     from judge.model import JudgeModel, LoraSettings
     from tests import tiny
