@@ -60,7 +60,9 @@ class Config:
     models: tuple[ModelSpec, ...] = field(default=())
     image_models: tuple[ModelSpec, ...] = field(default=())  # those that draw
     retrieve: dict[str, Any] = field(default_factory=dict)  # [retrieve]: web = "openverse", web_url, clip = a folder
-    image_tools: dict[str, Any] = field(default_factory=dict)  # [image_tools]: by_itself = false, model = "who decides and checks"
+    image_tools: dict[str, Any] = field(
+        default_factory=dict
+    )  # [image_tools]: by_itself = false, model = "who decides and checks"
 
     def model(self, name: str) -> ModelSpec:
         """The model of that display name. Raises StudioError that lists those there are."""
@@ -68,7 +70,6 @@ class Config:
             if spec.name == name:
                 return spec
         raise StudioError(f"No model is called {name[:80]!r}. Choose one of: {', '.join(m.name for m in self.models)}.")
-
 
     def image_model(self, name: str) -> ModelSpec:
         """The image model of that display name. Raises StudioError that lists those there are."""

@@ -63,7 +63,9 @@ class Live:
         self._runs: dict[str, Growing] = {}
         self._threads: set[threading.Thread] = set()
         self._changed = threading.Condition()
-        self.watchers: list[Callable[[Growing], None]] = []  # told of whatever was saved, in the reply's thread: to be quick
+        self.watchers: list[
+            Callable[[Growing], None]
+        ] = []  # told of whatever was saved, in the reply's thread: to be quick
 
     def start(
         self, node_ids: Sequence[str], tree_id: str, spec: ModelSpec, messages: list[Message], options: Options

@@ -67,7 +67,9 @@ class Retriever:
         self.tasks = Background()
         self.encoder = meaning.Encoder()
         self.sight = Sight(studio.config.retrieve, self.index)
-        self.dropped: collections.OrderedDict[str, bytes] = collections.OrderedDict()  # vectors of the window's own pictures
+        self.dropped: collections.OrderedDict[str, bytes] = (
+            collections.OrderedDict()
+        )  # vectors of the window's own pictures
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(2)  # a small copy may need 40 megapixels for a moment
         self._vectors: tuple[int, float, meaning.Vectors] | None = None

@@ -72,12 +72,10 @@ class Waiting:
 
     def settle(self, tree_id: str) -> None:
         """Wait until nothing in this tree is about to be asked."""
-        deadline = time.monotonic() + SETTLE_S
+        deadline, node = time.monotonic() + SETTLE_S, self.studio.store.node
         while time.monotonic() < deadline:
             due = [r for r in self.studio.store.waiting_in(["waiting", "asking"]) if r["tree_id"] == tree_id]
-            if all(
-                r["state"] == "waiting" and self.studio.store.node(r["reply_id"]).status == "streaming" for r in due
-            ):
+            if all(r["state"] == "waiting" and node(r["reply_id"]).status == "streaming" for r in due):
                 return
             time.sleep(POLL_S)
 

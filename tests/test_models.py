@@ -339,7 +339,9 @@ def test_the_catalogue_is_sound(tmp_path: Path) -> None:
         assert bool(e.tasks) == (e.backend == "diffusers")
         assert set(e.tasks) <= set(painting.TASKS)
         assert bool(e.file) == (e.backend == "llama")
-        assert all(downloads.NAME.fullmatch(f) and f.endswith(".gguf" if e.file else (".onnx", ".json")) for f in e.files)
+        assert all(
+            downloads.NAME.fullmatch(f) and f.endswith(".gguf" if e.file else (".onnx", ".json")) for f in e.files
+        )
         assert not e.memory_bytes or e.memory_bytes > (e.size_bytes or 0)
     assert [catalogue.fit(n, 10) for n in (7, 8, 9, 10, None)] == ["fits", "tight", "tight", "does not fit", ""]
     where = catalogue.folder(tmp_path, SMALL.repository)

@@ -25,6 +25,20 @@ __all__ = ["APART", "Candidate", "Hit", "Item", "Store", "TreeRow", "new_id", "n
 
 
 class Store(
-    Proposals, Trees, Search, Judgements, Steps, Judges, Jobs, Queues, Lessons, Second, Figures, Images, Transfer, Waiting, Connection
+    Proposals,
+    Trees,
+    Search,
+    Judgements,
+    Steps,
+    Judges,
+    Jobs,
+    Queues,
+    Lessons,
+    Second,
+    Figures,
+    Images,
+    Transfer,
+    Waiting,
+    Connection,
 ):
     """Everything that is kept. Safe to use from many threads; writes are queued and durable when a call returns."""

@@ -58,7 +58,9 @@ class Transfer(Connection):
             StudioError: naming ``where`` when a row is malformed, or its id means something else here.
         """
         added = dict.fromkeys(SAME, 0)
-        fresh: set[str] = set()  # of a message that is here the parts are as they are: pictures may stand in other places
+        fresh: set[str] = (
+            set()
+        )  # of a message that is here the parts are as they are: pictures may stand in other places
         with self.write() as db:
             db.execute(
                 "PRAGMA defer_foreign_keys = ON"

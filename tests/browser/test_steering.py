@@ -1,7 +1,5 @@
 """The judge moderates in a real browser: best of n, better than this, why, undo, reload, blind, what a score rests on."""
 
-
-
 from __future__ import annotations
 
 import json
