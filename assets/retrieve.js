@@ -47,7 +47,8 @@ window.studioRetrieve = (() => {
     now.list = h('div.found-list');
     now.folders = h('details.found-folders', {}, h('summary', {}, 'Folders'), now.list,
       h('div.found-row', {}, now.path, button('Add this folder', add), button('Look through all again', () => folder('look'))));
-    return h('dialog', { id: 'retrieve', ariaLabel: 'Find a picture', onkeydown: keys, oncancel: event => { event.preventDefault(); close(); },
+    return h('dialog', { id: 'retrieve', ariaLabel: 'Find a picture', onkeydown: keys,
+      oncancel: event => { if (event.target !== event.currentTarget) return; event.preventDefault(); close(); },  // not of the system's own window of files
       ondragover: event => { if (event.dataTransfer.types.includes('Files')) event.preventDefault(); }, ondrop: dropped },
       h('div.found-head', {}, h('h2', {}, 'Find a picture'), h('span.soft.found-keys', {}, 'Enter puts it into the message, Shift+Enter stays here'), button('×', close, { ariaLabel: 'Close', title: 'Close (Esc)' })),
       h('div.found-row.found-ask', {}, now.input, now.where, now.way, now.file, button('By a picture…', () => now.file.click(), { title: 'Find others like a picture: choose it here, or drop it into this window' })), now.model, now.folders, now.note, now.grid);

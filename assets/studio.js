@@ -5,7 +5,7 @@ window.studio = (() => {
   const parts = {};            // elements that Gradio mounted, by name
   const state = { view: null, focus: null, undos: [], seen: null, following: null };
   const listeners = {};
-  let bridge = null, started = false, opening = 0, waiting = 0, went = 0, sentAt = 0;
+  let bridge = null, started = false, opening = 0, went = 0, sentAt = 0;
 
   /* An element: h('button.small', {onclick, title}, 'text', child). Text is always text, never HTML. */
   function h(spec, props = {}, ...children) {
@@ -53,8 +53,17 @@ window.studio = (() => {
   }
 
   /* ---- toasts and undo */
+  const box = h('div', { id: 'toasts', ariaLive: 'polite' });
+
+  /* In the window that is open over the page: below it nothing is seen, read out or pressed. */
+  function place() {
+    const top = [...document.querySelectorAll('dialog:modal')].at(-1) || document.body;
+    if (box.parentNode !== top) top.append(box);
+  }
+  new MutationObserver(place).observe(document.body, { childList: true });  // a window came or went
+
   function toast(text, { bad = false, action = null, label = '' } = {}) {
-    const box = document.getElementById('toasts') || document.body.appendChild(h('div', { id: 'toasts', role: 'status', ariaLive: 'polite' }));
+    place();
     const close = () => item.remove();
     const item = h(bad ? 'div.toast.bad' : 'div.toast', { role: bad ? 'alert' : null }, h('span', {}, text),
       action && h('button', { onclick: () => { close(); action(); } }, label), h('button.close', { onclick: close, ariaLabel: 'Dismiss' }, '×'));
@@ -82,11 +91,16 @@ window.studio = (() => {
   });
 
   /* ---- what is shown */
-  async function open(what, { remember = true } = {}) {
+  let last = null, soon = null;  // what is being opened, until it is shown; the one refresh that waits for it
+  function open(what, options) {
+    const mine = last = load(what, options).finally(() => { if (last === mine) last = null; });
+    return mine;
+  }
+
+  async function load(what, { remember = true } = {}) {
     const mine = ++opening, asked = performance.now();
-    waiting++;
     if (remember) went++;  // somebody went somewhere
-    const view = Object.assign(await call('open', what).finally(() => { waiting--; }), { asked });
+    const view = Object.assign(await call('open', what), { asked });
     if (mine === opening) show(view, remember);  // else a later click was faster
   }
 
@@ -105,9 +119,16 @@ window.studio = (() => {
     if (view.growing.length) follow(view.tree);
   }
 
-  /* Again what is shown; not while a click is on its way, whose answer will be as fresh and must not be overtaken. */
-  const refresh = () => waiting ? Promise.resolve() : state.view?.tree ? open({ lanes: state.view.lanes, node: state.focus, waiting: (state.view.waiting || []).map(w => w.id) }, { remember: false }) : Promise.resolve();
-  const blank = () => ++went && show({ tree: null, title: '', focus: null, lanes: [], shared: [], columns: [], growing: [] });
+  /* Again what is shown. What is on its way may have been read before something was written, and must not be overtaken: after it,
+     once for all who asked meanwhile. */
+  function refresh() {
+    const after = () => { soon = null; return refresh(); };
+    if (last) return soon ||= last.then(after, after);
+    const { tree, lanes, waiting } = state.view || {};
+    return tree ? open({ lanes, node: state.focus, waiting: (waiting || []).map(w => w.id) }, { remember: false }) : Promise.resolve();
+  }
+
+  const blank = () => ++went && ++opening && show({ tree: null, title: '', focus: null, lanes: [], shared: [], columns: [], growing: [] });
 
   function focus(id, { scroll = true } = {}) {
     if (!id || id === state.focus) return;
@@ -153,7 +174,7 @@ window.studio = (() => {
     const going = new Set(live.filter(grows).map(reply => reply.id));
     const keys = [...cards().filter(c => c.status === 'streaming' && !going.has(c.id)).map(c => `${c.id} ended`),
       ...(state.view.waiting?.length ? [...going].filter(id => !card(id)).map(id => `${id} began`) : [])].filter(key => !looked.has(key));
-    if (waiting || !keys.length) return false;
+    if (last || !keys.length) return false;
     keys.forEach(key => looked.add(key));
     return true;
   }

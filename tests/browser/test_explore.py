@@ -175,6 +175,26 @@ def test_who_went_on_to_another_dialogue_stays_there(page: Page, served: Served)
     expect(page.locator(".card.user .body").last).to_have_text("And two?")
 
 
+def test_refreshes_that_wait_are_one_and_come_after_what_is_on_its_way(page: Page, served: Served) -> None:
+    one, _ = plant(served.studio, "One?", "Yes.")
+    two, _ = plant(served.studio, "Two?", "Yes.")
+    page.evaluate("id => studio.open({node: id})", one)
+    shown = """async ([one, two]) => {
+      const seen = [];
+      studio.on('view', ({ view }) => seen.push(view.focus));
+      const slow = studio.open({ node: one });
+      await Promise.all([studio.open({ node: two }), ...Array.from({ length: 5 }, () => studio.refresh()), slow]);
+      return seen;
+    }"""
+    assert page.evaluate(shown, [one, two]) == [two, two]
+    assert (
+        page.evaluate(
+            "() => { const late = studio.refresh(); studio.fresh(); return late.then(() => studio.state.view.tree); }"
+        )
+        is None
+    )
+
+
 def test_a_page_that_is_drawn_anew_while_somebody_rates_moves_no_score(page: Page, served: Served) -> None:
     ids = plant(served.studio, *(text for i in range(6) for text in (f"q{i}", f"r{i}")))
     page.evaluate("id => studio.open({tree: id})", served.studio.store.node(ids[0]).tree_id)
