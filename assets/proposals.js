@@ -8,22 +8,26 @@
   const DOES = { generate: 'Generate it', edit: 'Edit an earlier picture', retrieve: 'Find it', attach: 'By hand' };
   const DOING = { generate: 'Generating', edit: 'Editing', retrieve: 'Finding' };
   const POLL_MS = 600;
-  let timer = null;
+  let timer = null, wanted = null;   // where the keyboard belongs, whoever draws the card anew
 
   const article = card => studio.parts.transcript.querySelector(`.card[data-id="${card.id}"]`);
   const tool = (text, title, onclick, extra = {}) => h('button.tool', { type: 'button', title, onclick, ...extra }, text);
   const chipOf = (card, place) => article(card)?.querySelector(`.proposal[data-place="${place}"]`);
 
   /* Send something, draw what came of it, and leave the keyboard where it was: at the token, or at the picture in its place. */
-  async function act(card, place, name, data) {
+  async function act(card, place, name, data, form = null) {
+    wanted = { id: card.id, place };
     await call(name, data);
+    form?.remove();  // one that is in use is not drawn anew
     await studio.refresh();
     studio.emit('changed');
     watch();
     focus(card, place);
+    wanted = null;
   }
 
   function focus(card, place) {
+    if (document.activeElement !== document.body) return;  // somebody went on meanwhile
     const at = chipOf(card, place) || article(card)?.querySelector(`[data-stood="${place}"]`);
     (at?.querySelector('button') || article(card))?.focus({ preventScroll: true });
     at?.scrollIntoView({ block: 'nearest' });
@@ -68,10 +72,11 @@
     const leave = () => { drafts.drop(key); form.remove(); box.querySelector('button')?.focus(); };
     const form = forms.change(card, token, drafts.get(key) || {}, { leave, done: () => {}, asked: async draft => {
       const { caption, tool: name, source, hit, model } = draft, at = { node: card.id, place: token.place };
-      if (name === 'attach') return act(card, token.place, 'proposal_attach', { ...at, sha256: source, caption });
+      if (name === 'attach') return act(card, token.place, 'proposal_attach', { ...at, sha256: source, caption }, form);
       const proposal = p ? p.id : (await call('proposal_make', at)).id;
-      return act(card, token.place, 'proposal_accept', { proposal, changes: { caption, tool: name, source: name === 'edit' ? source : null, hit: name === 'retrieve' ? hit : null, model: name === 'retrieve' ? null : model } });
+      return act(card, token.place, 'proposal_accept', { proposal, changes: { caption, tool: name, source: name === 'edit' ? source : null, hit: name === 'retrieve' ? hit : null, model: name === 'retrieve' ? null : model } }, form);
     } });
+    if (take) drafts.put(key, drafts.get(key) || {});  // it is open again when the card was drawn anew
     box.append(form);
     if (take) form.querySelector('input').focus();
   }
@@ -86,8 +91,8 @@
   function figure(card, part, i, element) {
     element.querySelectorAll('.proposal-figure, .token-back').forEach(e => e.remove());
     const stood = card.placed[i], loose = card.loose.includes(i), at = { node: card.id, part: i };
-    const send = data => act(card, null, 'proposal_picture', { ...at, sha256: part.image || null, caption: part.caption, ...data }).catch(() => {});
     const row = h('div.proposal-figure');
+    const send = data => act(card, null, 'proposal_picture', { ...at, sha256: part.image || null, caption: part.caption, ...data }, row.querySelector('.proposal-form')).catch(() => {});
     if (stood) { element.dataset.stood = stood.place; if (stood.proposal) (element.querySelector('.picture-tools') || row).append(tool('Token back', 'Take the picture out; its token stands here again', () => act(card, stood.place, 'proposal_back', { proposal: stood.proposal }).catch(() => {}), { className: 'tool token-back' })); }
     if (part.missing) row.append(h('label', {}, 'Its file: ', forms.files('The file of this picture', sha256 => send({ sha256 }))));
     if (loose) {
@@ -112,6 +117,7 @@
       const drawn = token.pair !== null ? h('span.proposal.paired', { 'data-place': String(token.place) }, h('span.soft', {}, `picture ${token.pair + 1 - card.parts.slice(0, token.pair).filter(p => p.kind === 'text').length} of this message`)) : chip(card, token);
       if (mark) mark.after(drawn); else rest.push(h('div', {}, h('span.image-token', {}, token.caption), drawn));
     }
+    if (wanted?.id === card.id) focus(card, wanted.place);
     if (card.unfit || rest.length) body.after(h('div.proposals-rest', { role: 'note' }, card.unfit && h('p.soft', {}, card.unfit), ...rest));
   }
 

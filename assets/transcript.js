@@ -84,9 +84,9 @@
   function meta(card) {
     const bits = [], seconds = (card.latency_ms - card.first_token_ms) / 1000;
     if (card.status === 'streaming') bits.push(phases[card.phase || 'streaming']);
-    if (card.tokens) bits.push(`${card.tokens} tokens`);
+    if (card.tokens) bits.push(`${card.tokens} ${card.tokens === 1 ? 'token' : 'tokens'}`);
     if (card.first_token_ms) bits.push(`first after ${(card.first_token_ms / 1000).toFixed(2)} s`);
-    if (card.tokens > 1 && seconds > 0) bits.push(`${(card.tokens / seconds).toFixed(1)} tokens/s`);
+    if (card.tokens > 1 && seconds > 0) bits.push(`${((card.tokens - 1) / seconds).toFixed(1)} tokens/s`);
     if (card.status === 'stopped') bits.push(card.error ? 'interrupted' : 'stopped');
     return bits.join(' · ');
   }
@@ -113,7 +113,7 @@
   function keep(card) {
     const json = JSON.stringify(card), old = drawn.get(card.id);
     if (old && old.json === json) return old.card;
-    if (old && old.element.contains(document.activeElement) && document.activeElement.matches('textarea')) return Object.assign(old.card, card);
+    if (old && old.element.contains(document.activeElement) && document.activeElement.closest('textarea, .proposal-form')) return Object.assign(old.card, card);
     drawn.set(card.id, { json, card, element: null });
     return card;
   }
@@ -124,6 +124,7 @@
   }
 
   function render(view) {
+    const typing = root.contains(document.activeElement) ? document.activeElement : null;  // before any card is moved
     view.shared = view.shared.map(keep);
     view.columns = view.columns.map(column => column.map(keep));
     const here = new Set([...view.shared, ...view.columns.flat()].map(c => c.id));
@@ -135,7 +136,6 @@
     const columns = view.columns.length ? h('div.lanes', {}, ...view.columns.map((column, i) => h('section.lane', { ariaLabel: `Lane ${i + 1}` },
       h('div.lane-head', {}, h('b', {}, `Lane ${i + 1}`), h('button.tool', { title: 'Go on with this lane alone', onclick: () => studio.open({ lanes: [view.lanes[i]], node: view.lanes[i] }) }, 'Only this')),
       ...column.flatMap(under)))) : null;
-    const typing = root.contains(document.activeElement) ? document.activeElement : null;
     root.replaceChildren(...[view.tree ? null : welcome(), more, list, columns].filter(Boolean));
     if (typing?.isConnected) typing.focus({ preventScroll: true });  // moving an element takes the keyboard from it
     mark(state.focus, false);

@@ -45,10 +45,12 @@ REAL = (  # words for what exists and can be found
     r"\bphoto(?:graph)?s?\b", r"\bmap\b", r"\bsatellite\b", r"\bscreenshot\b", r"\blogo\b", r"\bflag of\b", r"\bportrait of [A-Z]",
     r"\bpainting (?:by|of [A-Z])", r"\bdiagram\b", r"\bflow ?chart\b", r"\banatomy\b", r"\bcover of\b", r"\bposter of\b", r"\bhistorical\b",
 )  # fmt: skip
-# words of a change: without any, a picture that is pointed to is shown again
-CHANGED_TOO = (
-    r"\b(?:with(?:out)?|but|in|as|arrows?|lines?)\b", r"\b(?:show|highlight|mark|label|add|overla|annotat|circle|box|focus|emphasi)\w*\b",
-)  # fmt: skip
+# a picture that is only pointed to; “of” says which one, “the same … of” may well be another
+AGAIN = (
+    rf"(?:the |your )?(?:same {PICTURE}|"
+    rf"(?:provided|given|original|previous|earlier|uploaded|attached|first|last) (?:\w+ )?{PICTURE}(?: of .*)?)(?: again)?\.?$"
+)
+CHANGED = r"\b(?:with(?:out)?|but|in|as|at|arrows?|lines?|(?:show|highlight|mark|label|add|overla|annotat|circle|box|focus|emphasi)\w*)\b"
 ORDER = {"first": 0, "second": 1, "third": 2, "original": 0, "last": -1, "previous": -1}
 
 
@@ -96,14 +98,14 @@ def by_rules(caption: str, earlier: Sequence[Earlier] = (), hit: Hit | None = No
         source = _called(call, earlier) if call.tool == "edit" else None
         return Route(call.tool, "The model called this tool", "call", source)
     if earlier and (said := _said(REFERS, caption)):
-        return Route("edit", f"“{said}” points to a picture there is", source=referred(caption, earlier))
+        return Route("edit", f"“{said}” points to an earlier picture", source=referred(caption, earlier))
     if earlier and (said := _said(CHANGES, caption)):
-        return Route("edit", f"“{said}” changes a picture there is", source=referred(caption, earlier))
+        return Route("edit", f"“{said}” changes an earlier picture", source=referred(caption, earlier))
     if hit and (why := close(caption, hit)):
         return Route("retrieve", why)
     if said := _said(REAL, caption):
         return Route("retrieve", f"“{said}”: such a picture can be found")
-    return Route("generate", "Nothing points to a picture there is, and no folder has it")
+    return Route("generate", "It points to no earlier picture, and no folder has it")
 
 
 def close(caption: str, hit: Hit) -> str:
@@ -161,8 +163,7 @@ def edits_for(caption: str, width: int, height: int) -> list[dict[str, Any]]:
 
 def unchanged(caption: str) -> bool:
     """Whether a caption only points to a picture: it is shown again as it is."""
-    plain = not _said(CHANGES, caption) and not _said(CHANGED_TOO, caption)
-    return plain and bool(_said(REFERS, caption))
+    return bool(re.match(AGAIN, caption.strip(), re.IGNORECASE)) and not _said((*CHANGES, CHANGED), caption)
 
 
 def _box(where: str, width: int, height: int) -> dict[str, Any]:

@@ -85,6 +85,19 @@ def test_edits_that_need_no_model(caption: str, made: list[str]) -> None:
         edits.checked_all(found)  # each is one that the tools take
 
 
+def test_a_picture_that_is_only_pointed_to_is_shown_again() -> None:
+    for again in ("the original image of a surfer riding a wave", "The same picture again.", "the provided bar chart"):
+        assert routing.unchanged(again)
+    for other in (
+        "the same picture at night",
+        "the same picture of the city in snow",
+        "the provided chart with arrows",
+        "the original image, cropped",
+        "a kite",
+    ):
+        assert not routing.unchanged(other)
+
+
 def test_real_captions(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """InterMT's agents cropped and highlighted most of the time; how many go where is printed, not asserted to a digit."""
     rows = json.loads((shared / "crucial_step.json").read_text(encoding="utf-8"))

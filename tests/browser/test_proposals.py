@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from studio import proposals
+from studio import pictures, proposals
+from studio.tree import Part
+from tests.browser.test_axe import faults
 from tests.browser.test_explore import send
 from tests.conftest import Served, settle, wait
+from tests.test_painting_api import png
 from tests.test_retrieve import indexed, put
 
 pytestmark = pytest.mark.browser
@@ -109,3 +113,52 @@ def test_by_itself_and_what_the_next_model_was_given(page: Page, served: Served,
     expect(page.locator(".sent-picture")).to_contain_text("sent as pixels")
     assert proposals.of(served.studio).by_itself
     expect(page.locator(".card.assistant").first.get_by_text(re.compile("Token back"))).to_be_visible()
+
+
+def test_what_does_not_fit_is_seen_and_mended_by_keyboard(page: Page, served: Served, tmp_path: Path) -> None:
+    """As an imported dialogue has it: a token without a picture, one without a token, one without its file."""
+    store = served.studio.store
+    kite = png("red")
+    sha256 = pictures.add(served.studio, "kite", base64.b64encode(kite).decode())["sha256"]
+    (tmp_path / "boat.png").write_bytes(png("blue"))
+    tree = store.create_tree("Imported")
+    asked = store.add_node(tree, None, "user", [Part("text", "Draw.")])
+    parts = [
+        Part("text", "One <Image, a kite>, two <Image, a boat>."),
+        Part("image", "1.png", sha256),
+        Part("image", "2.png", None, "a boat"),
+    ]
+    reply = store.add_node(tree, asked, "assistant", parts)
+    page.evaluate(f"studio.open({{ node: '{reply}' }}).then(() => studio.emit('changed'))")
+    expect(page.locator(".tree-line")).to_have_count(1)
+    card = page.locator(".card.assistant")
+    expect(card.get_by_role("note")).to_have_text("1 token without a picture and 1 picture without a token")
+    expect(card.locator(".proposal.paired")).to_have_text("picture 2 of this message")
+    assert faults(page, "a reply that does not fit") == []
+
+    loose = card.locator("figure").first
+    loose.get_by_role("button", name="Caption").press("Enter")
+    page.keyboard.type("a kite")
+    page.keyboard.press("Enter")
+    expect(card.get_by_role("note")).to_have_count(0)
+    expect(loose.locator("figcaption")).to_have_text("a kite")
+    card.get_by_label("The file of this picture").set_input_files(tmp_path / "boat.png")
+    expect(card.locator("figure.missing")).to_have_count(0)
+    assert store.missing_images() == []
+    page.keyboard.press("Control+z")
+    expect(card.locator("figure.missing")).to_have_count(1)
+    page.keyboard.press("Control+z")
+    expect(card.get_by_role("note")).to_be_visible()
+
+    page.keyboard.press("t")
+    page.keyboard.press("c")
+    form = card.get_by_role("group", name="Change what is proposed")
+    form.get_by_label("Tool").select_option("attach")
+    form.get_by_label("A picture from this computer").set_input_files(tmp_path / "boat.png")
+    expect(form.get_by_role("button", name="The file that you chose")).to_have_attribute("aria-pressed", "true")
+    form.get_by_role("button", name="Put it here").press("Enter")
+    expect(card.locator("[data-stood] figcaption")).to_have_text("a kite")
+    assert [p.kind for p in store.node(reply).parts] == ["text", "image", "text", "image", "image"]
+    card.locator("figure", has_text="No token asks for it").get_by_role("button", name="Remove").press("Enter")
+    expect(page.get_by_text("2/2")).to_be_visible()  # a new version; the old one stays
+    assert len(store.node(reply).images) == 3
