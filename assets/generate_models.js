@@ -18,11 +18,11 @@
     draw(await call('generate'));
   }
 
-  const can = m => [m.tasks.includes('generate') && 'draws from words', m.tasks.includes('edit') && 'redraws a picture', m.tasks.includes('inpaint') && 'redraws what a mask covers', m.tasks.includes('instruct') && 'follows an instruction'].filter(Boolean);
+  const can = m => [m.tasks.includes('generate') && 'draws from words', m.tasks.includes('edit') && 'changes a picture', m.tasks.includes('inpaint') && 'repaints a part of a picture', m.tasks.includes('instruct') && 'follows an instruction'].filter(Boolean);
 
   const row = m => h('article.model-row', { 'data-image-model': m.name }, h('div.model-head', {}, h('b', {}, m.name), h('span.model-state', {}, m.backend), h('span.model-buttons', {},
     m.loaded.loaded && h('button', { type: 'button', ariaLabel: `Unload ${m.name}`, title: 'Frees its memory; the next picture loads it again', onclick: () => act('generate_unload', { name: m.name }) }, 'Unload'),
-    h('button', { type: 'button', ariaLabel: `Take ${m.name} off the list`, title: 'Off the list; its files stay', onclick: () => act('generate_models_remove', { name: m.name }).then(() => form.querySelector('select').focus()) }, 'Take off'))),
+    h('button', { type: 'button', ariaLabel: `Take out ${m.name}`, title: 'Out of the list; its files stay', onclick: () => act('generate_models_remove', { name: m.name }).then(() => form.querySelector('select').focus()) }, 'Take out'))),
   m.problem ? h('p.problem', {}, m.problem) : h('div.model-facts', {}, ...can(m).map(t => h('span', {}, t)), h('span', { className: m.loaded.loaded ? 'model-loaded' : '' }, m.backend === 'openai' ? 'on a server' : m.loaded.loaded ? `loaded${m.loaded.device ? ` on ${m.loaded.device}` : ''}` : 'not loaded')), m.needs ? h('p.warn', {}, m.needs) : null);
 
   function draw(now) {

@@ -103,9 +103,9 @@ window.studioRetrieve = (() => {
   const short = path => path.length > 40 ? `…${path.slice(-39)}` : path;
   const said = task => task.state === 'waiting' || !task.total ? 'looking' : `${task.note}: ${task.done} of ${task.total}`;
 
-  const line = f => h('div.found-folder', {}, h('span', {}, f.path), h('span.soft', {}, [`${f.pictures.toLocaleString()} pictures`, ...Object.entries(f.passed).map(([why, n]) => `${n} left out: ${why}`)].join(' · ')),
+  const line = f => h('div.found-folder', {}, h('span', {}, f.path), h('span.soft', {}, [`${f.pictures.toLocaleString()} ${f.pictures === 1 ? 'picture' : 'pictures'}`, ...Object.entries(f.passed).map(([why, n]) => `${n} left out: ${why}`)].join(' · ')),
     button('Look again', () => folder('look', { folder: f.id }), { className: 'tool', 'data-key': `look${f.id}`, ariaLabel: `Look through ${f.path} again` }),
-    button('Take off', () => folder('forget', { folder: f.id }).then(search), { className: 'tool', 'data-key': `forget${f.id}`, title: 'Off the list; the files stay', ariaLabel: `Take ${f.path} off the list` }));
+    button('Take out', () => folder('forget', { folder: f.id }).then(search), { className: 'tool', 'data-key': `forget${f.id}`, title: 'Out of the list; the files stay', ariaLabel: `Take out ${f.path}` }));
 
   const progress = task => over(task) ? task.error && h('p.found-bad', { role: 'alert' }, task.error)
     : h('div.found-row', {}, h('progress', { max: task.total || 1, value: task.total ? task.done : null, ariaLabel: 'Looking through the folder' }), h('span.soft', {}, `${task.title}: ${said(task)}`), button('Cancel', () => folder('cancel'), { 'data-key': 'cancel' }));

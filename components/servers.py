@@ -36,7 +36,7 @@ def server_form(presets: list[str], keyring: str) -> ServerForm:
     )
     with gr.Group():
         gr.Markdown(
-            "### Add a server\nAny server with the OpenAI interface, on this machine or elsewhere.",
+            "## Add a server to chat with\nAny server with the OpenAI interface, on this machine or elsewhere.",
             elem_classes="padded",
         )
         with gr.Row():

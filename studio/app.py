@@ -21,12 +21,12 @@ from fastapi import FastAPI
 
 from backends import BackendError, keys
 from backends.servers import presets
+from components import settings
 from components.annotate import annotate, judge
 from components.composer import Composer, composer
 from components.data import Data, data
 from components.parts import Parts, bridge, place
 from components.servers import ServerForm
-from components.settings import Settings, settings
 from studio import (
     StudioError,
     __version__,
@@ -86,12 +86,13 @@ def build(studio: Studio) -> gr.Blocks:
                 exchanging = data(views.counted(studio))
             with gr.Tab("Settings", id="settings"):
                 place("models", "models", "Models on this machine")
+                server = settings.server([p.name for p in presets()], keys.trouble())
                 place("image-models", "models", "Models that draw")
-                setting = settings(models.about(studio), [p.name for p in presets()], keys.trouble())
+                settings.about(models.about(studio))
         _wire_asking(studio, parts, asking, page)
         _wire_data(studio, parts, exchanging)
         _wire_statistics(studio, data_tab, exchanging)
-        _wire_settings(studio, parts, setting, asking)
+        _wire_settings(studio, parts, server, asking)
     return page
 
 
@@ -244,12 +245,12 @@ def _wire_statistics(studio: Studio, tab: gr.Tab, ui: Data) -> None:
 # ---- settings
 
 
-def _wire_settings(studio: Studio, parts: Parts, ui: Settings, asking: Composer) -> None:
+def _wire_settings(studio: Studio, parts: Parts, server: ServerForm, asking: Composer) -> None:
     def changed() -> Any:
         return gr.Dropdown(choices=[m.name for m in studio.config.models])
 
     parts.bridge.models(changed, outputs=asking.models, queue=False, show_progress="hidden", api_visibility="private")
-    _wire_server(studio, ui.server, asking.models, changed)
+    _wire_server(studio, server, asking.models, changed)
 
 
 def _wire_server(studio: Studio, ui: ServerForm, listed: gr.Dropdown, changed: Callable[[], Any]) -> None:

@@ -247,7 +247,7 @@ def test_without_a_model_it_says_so_and_leads_to_where_one_is_added(page: Page, 
     page.locator("#image-model-url").fill("http://127.0.0.1:9/v1")
     page.locator("#image-model-url").press("Enter")
     expect(page.locator('[data-image-model="pictures-1"]')).to_contain_text("draws from words")
-    page.get_by_role("button", name="Take pictures-1 off the list").click()
+    page.get_by_role("button", name="Take out pictures-1").click()
     expect(page.locator('[data-image-model="pictures-1"]')).to_have_count(0)
     assert not served.studio.config.image_models
     page.get_by_role("tab", name="Explore").click()
