@@ -50,7 +50,7 @@
 
   function help() {
     document.getElementById('shortcuts')?.remove();
-    const dialog = h('dialog', { id: 'shortcuts', ariaLabel: 'Keyboard shortcuts', onclose: () => dialog.remove() }, h('h2', {}, 'Keyboard'),
+    const dialog = h('dialog', { id: 'shortcuts', ariaLabel: 'Keyboard shortcuts', onclose: () => dialog.remove() }, h('h2', { tabIndex: -1, autofocus: true }, 'Keyboard'),
       h('table', {}, ...window.studioShortcuts.map(({ keys, does }) => h('tr', {}, h('td', {}, ...keys.map(k => h('kbd', {}, k))), h('td', {}, does)))),
       h('label', {}, h('input', { type: 'checkbox', checked: !off(), onchange: e => localStorage.setItem('studio-keys', e.target.checked ? 'on' : 'off') }), ' Shortcuts on'),
       h('form', { method: 'dialog' }, h('button.primary', {}, 'Close')));

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+import assets
 from studio import actions
 from studio.tree import Part
 from tests.conftest import ECHO, SLOW, Served, how, plant, settle, wait, watch
@@ -362,6 +364,13 @@ def test_errors_reach_the_person_and_the_text_stays(page: Page, served: Served) 
 def test_screens_switch_and_shortcuts_list(page: Page, served: Served) -> None:
     page.locator("body").press("?")
     expect(page.locator("dialog#shortcuts")).to_contain_text("Go to the message above")
+    told = set(page.locator("dialog#shortcuts kbd").all_inner_texts())
+    bound = re.findall(
+        r"onKey\('(\w)'", "".join(p.read_text(encoding="utf-8") for p in Path(assets.__file__).parent.glob("*.js"))
+    )
+    assert len(bound) >= 5
+    assert {key.upper() for key in bound} <= told
+    assert page.locator("dialog#shortcuts").evaluate("e => e.scrollTop") == 0  # its top is read first
     page.keyboard.press("Escape")
     expect(page.locator("dialog#shortcuts")).to_have_count(0)
     page.get_by_role("tab", name="Data").click()
