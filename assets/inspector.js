@@ -26,7 +26,7 @@
     const before = new Map(folds().map(([title, fold]) => [title, fold.open]));  // what is read stays open, from message to message
     shown = id;
     root.replaceChildren(...[
-      h('table.facts', {}, ...data.facts.map(([name, value]) => h('tr', {}, h('th', {}, name), h('td', {}, String(value))))),
+      h('table.facts', {}, ...data.facts.map(([name, value]) => h('tr', {}, h('th', {}, name), h('td', { title: TIMES.includes(name) ? value : '' }, TIMES.includes(name) ? new Date(value).toLocaleString() : String(value))))),
       fold('What was sent', data.sent.messages && sent(data.sent)),
       fold(`Tools it asked for (${data.tools.length}), not run`, data.tools.length && h('div.sent', {}, ...data.tools.map(t => h('pre', {}, t)))),
       fold(`Pictures (${data.images.length})`, data.images.length && h('div', {}, ...data.images.map(picture))),
@@ -35,6 +35,7 @@
     for (const [title, fold] of folds()) fold.open = before.get(title) ?? fold.open;
   }
 
+  const TIMES = ['Created', 'Pruned'];
   const fold = (title, content, open = false) => content ? h('details', { open }, h('summary', {}, title), content) : null;
 
   const RULES = { grammar: 'The grammar', json_schema: 'The JSON schema' };

@@ -60,9 +60,15 @@ window.studioSampling = (() => {
 
   function build(place) {
     const button = h('button', { type: 'button', onclick: clear }, 'Clear these');
-    fold = h('details.sampling-more', { open: sessionStorage.getItem('studio-more') === 'yes', ontoggle: () => sessionStorage.setItem('studio-more', fold.open ? 'yes' : 'no') }, h('summary', {}, 'More'),
+    fold = h('details.sampling-more', { open: sessionStorage.getItem('studio-more') === 'yes', ontoggle: () => { sessionStorage.setItem('studio-more', fold.open ? 'yes' : 'no'); if (fold.contains(document.activeElement)) reveal(); } }, h('summary', {}, 'More'),
       h('div.sampling-fields', {}, ...FIELDS.map(field)), h('div.sampling-foot', {}, h('span.soft', {}, 'Empty fields are not sent. Kept in this browser.'), button));
     place.replaceChildren(fold);
+  }
+
+  /* What was unfolded comes into sight, its top at least. */
+  function reveal() {
+    const pane = document.getElementById('composer'), room = pane.getBoundingClientRect(), { top, bottom } = fold.getBoundingClientRect();
+    pane.scrollTop += Math.max(0, Math.min(bottom - room.bottom + 8, top - room.top));
   }
 
   /* Greyed where none of them can; told where some cannot. What is set is named also while it is folded away. */
@@ -71,6 +77,7 @@ window.studioSampling = (() => {
     for (const [name, { input, note }] of Object.entries(inputs)) {
       const lacking = cannot(name), none = lacking.length > 0 && lacking.length === all.length;
       input.disabled = none;
+      note.classList.toggle('bad', lacking.length > 0 && name in set());  // only what is set is lost
       note.textContent = none ? (all.length === 1 ? `${all[0]} cannot follow this` : 'None of these models can follow this') : lacking.length ? `Left out for ${lacking.join(', ')}` : '';
     }
     if (follow) follow.disabled = false;
