@@ -280,10 +280,11 @@ def _doctor(args: argparse.Namespace) -> tuple[Answer, int]:
 
     findings = doctor.inspect(home_folder(args.home))
     if not args.json:
+        wide = max(len(f.area) for f in findings) + 2  # names of models are as long as people make them
         for f in findings:
-            print(f"{f.state:8}{f.area:24}{f.text}")
+            print(f"{f.state:8}{f.area:{wide}}{f.text}")
             if f.next_step:
-                print(f"{'':32}-> {f.next_step}")
+                print(f"{'':{8 + wide}}-> {f.next_step}")
     return {"findings": [asdict(f) for f in findings]}, int(any(f.state == "missing" for f in findings))
 
 

@@ -207,7 +207,9 @@ def _downloaded(home: Path) -> Finding:
     whole = [e for e in entries if catalogue.here(home, e)]
     parts = [f"{e.name} in part" for e in entries if e not in whole and catalogue.kept_bytes(home, e)]
     size = sum(catalogue.kept_bytes(home, e) for e in entries) / 1e6
-    said = ", ".join([*(e.name for e in whole), *parts]) or "none"
+    if not whole and not parts:
+        return Finding("catalogue", "ok", f"none of {len(entries)} models is downloaded")
+    said = ", ".join([*(e.name for e in whole), *parts])
     return Finding("catalogue", "ok", f"{len(whole)} of {len(entries)} models are downloaded, {size:,.0f} MB: {said}")
 
 
