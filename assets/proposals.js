@@ -26,6 +26,14 @@
     wanted = null;
   }
 
+  /* What came meanwhile, with the keyboard at the token where it is, or at the picture that took its place. */
+  async function anew() {
+    const chip = document.activeElement.closest('.proposal'), here = chip && { id: chip.closest('.card').dataset.id, place: chip.dataset.place };
+    if (here) wanted = here;
+    await studio.refresh();
+    if (here && wanted === here) { focus(here, here.place); wanted = null; }
+  }
+
   function focus(card, place) {
     if (document.activeElement !== document.body) return;  // somebody went on meanwhile
     const at = chipOf(card, place) || article(card)?.querySelector(`[data-stood="${place}"]`);
@@ -69,7 +77,7 @@
     const box = chipOf(card, token.place);
     if (!box || box.querySelector('.proposal-form')) return;
     const p = token.proposal, key = forms.key(card, token.place);
-    const leave = () => { drafts.drop(key); form.remove(); box.querySelector('button')?.focus(); };
+    const leave = () => { drafts.drop(key); form.remove(); box.querySelector('[data-does=c]')?.focus(); anew().catch(() => {}); };
     const form = forms.change(card, token, drafts.get(key) || {}, { leave, done: () => {}, asked: async draft => {
       const { caption, tool: name, source, hit, model } = draft, at = { node: card.id, place: token.place };
       if (name === 'attach') return act(card, token.place, 'proposal_attach', { ...at, sha256: source, caption }, form);
@@ -140,7 +148,7 @@
 
   async function look() {
     const ids = running().map(p => p.id), { proposals } = await call('proposal_poll', { proposals: ids });
-    if (proposals.some(p => p.state !== 'running')) await studio.refresh();
+    if (proposals.some(p => p.state !== 'running')) await anew();
     for (const p of proposals) {
       const token = studio.cards().flatMap(c => c.asks.map(t => [c, t])).find(([, t]) => t.proposal?.id === p.id);
       const doing = token && chipOf(...[token[0], token[1].place])?.querySelector('.proposal-doing');

@@ -91,6 +91,28 @@ def test_accept_change_refuse_and_undo(page: Page, served: Served, folder: Path)
     assert served.studio.store.node(reply).text.count("<Image,") == 1
 
 
+def test_what_came_while_a_form_was_open_is_drawn_when_it_is_left(page: Page, served: Served, folder: Path) -> None:
+    reply_of(page, served, f"Look: <Image, {COUCH}> and <Image, two dogs on a beach>", 2)
+    page.locator("#part-transcript .transcript").click(position={"x": 5, "y": 5})
+    page.keyboard.press("t")
+    page.keyboard.press("c")
+    page.keyboard.type(" at dusk")
+    page.evaluate("""async () => {
+      const [, dogs] = studio.cards().at(-1).asks;
+      await studio.call('proposal_accept', { proposal: dogs.proposal.id });
+      await studio.refresh();
+    }""")
+    form, figures = (
+        page.get_by_role("group", name="Change what is proposed"),
+        page.locator(".card.assistant figure.picture"),
+    )
+    expect(form).to_be_visible()
+    expect(figures).to_have_count(0)  # what is being typed is not disturbed
+    page.keyboard.press("Escape")
+    expect(figures).to_have_count(1)
+    expect(page.locator(".card.assistant .proposal button").first).to_be_focused()
+
+
 def test_by_itself_and_what_the_next_model_was_given(page: Page, served: Served, folder: Path) -> None:
     page.get_by_role("button", name="Pictures in replies").click()
     dialog = page.get_by_role("dialog", name="Pictures in replies")
