@@ -116,8 +116,8 @@ window.studioProposalForms = (() => {
     const dialog = h('dialog', { id: 'proposal-settings', ariaLabel: 'Pictures in replies', onclose: () => { dialog.remove(); back?.focus(); }, onkeydown: event => event.stopPropagation() },
       h('h2', {}, 'Pictures in replies'),
       h('p', {}, 'Where a reply asks for a picture with <Image, caption>, a tool is proposed: one generates it, edits an earlier one, or finds it in your folders. You accept, change or refuse.'),
-      h('label.proposal-check', {}, alone, ' Make them by themselves, as replies come. Only your folders are searched then, never the web.'),
-      h('label', {}, h('span', {}, 'Who chooses the tool, and checks what was made by itself'), model),
+      h('label.proposal-check', {}, alone, h('span', {}, 'Make them without asking, as replies come. Only your folders are searched then, never the web.')),
+      h('label', {}, h('span', {}, 'Who chooses the tool, and checks what was made without asking'), model),
       ...lacks.map(([tool, why]) => h('p.soft', {}, `${names[tool]}: ${why}`)),
       h('div.proposal-row', {}, button('Save', save, { className: 'primary' }), button('Cancel', () => dialog.close())));
     document.body.append(dialog);

@@ -16,7 +16,7 @@ from studio.tree import Node
 
 SHOWN = 8  # pictures of the folders to choose from
 POLL_S = 0.1  # how soon a wait for a drawing sees that it was cancelled
-NO_FOLDER = "No folder with pictures is on the list. “Find a picture” below the message adds one."
+NO_FOLDER = "No folder with pictures is on the list. “Find a picture” above the message adds one."
 NO_SOURCE = "No picture stands before it that could be edited. Attach one by hand, or choose another tool."
 NOT_YET = "The picture that this one changes is not there yet. Accept that one first, or choose another with Change."
 NO_EDITOR = (
