@@ -51,14 +51,16 @@ def explore(page: Page, size: str, scheme: str) -> None:
 def other_screens(page: Page, size: str, scheme: str) -> None:
     """The other screens."""
     for tab, ready in (
-        ("Annotate", ".annotate-setup"),
+        ("Annotate", ".annotate-setup, .sides"),
         ("Judge", ".judge-form, .judge .problem"),
-        ("Data", ".page"),
-        ("Settings", ".page"),
+        ("Data", ".page:visible"),
+        ("Settings", "#models-path"),
     ):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_selector(ready)
-        if tab == "Annotate" and size == "wide":
+        if (
+            tab == "Annotate" and page.locator("#queue-start").is_visible()
+        ):  # the queue stays open for the pictures after it
             page.select_option("#queue-what", "local")
             page.click("#queue-start")
             page.wait_for_selector(".sides")
