@@ -144,6 +144,7 @@ def _bind(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen()  # whoever opens the address that is printed waits, and is not refused while the server starts
     except OSError as error:
         sock.close()
         raise StudioError(
