@@ -97,10 +97,11 @@ window.studio = (() => {
     return mine;
   }
 
-  async function load(what, { remember = true } = {}) {
+  async function load(what, { remember = true, stay = false } = {}) {
     const mine = ++opening, asked = performance.now();
     if (remember) went++;  // somebody went somewhere
     const view = Object.assign(await call('open', what), { asked });
+    if (stay && [...view.shared, ...view.columns.flat()].some(c => c.id === state.focus)) view.focus = state.focus;  // somebody chose another card meanwhile
     if (mine === opening) show(view, remember);  // else a later click was faster
   }
 
@@ -125,7 +126,7 @@ window.studio = (() => {
     const after = () => { soon = null; return refresh(); };
     if (last) return soon ||= last.then(after, after);
     const { tree, lanes, waiting } = state.view || {};
-    return tree ? open({ lanes, node: state.focus, waiting: (waiting || []).map(w => w.id) }, { remember: false }) : Promise.resolve();
+    return tree ? open({ lanes, node: state.focus, waiting: (waiting || []).map(w => w.id) }, { remember: false, stay: true }) : Promise.resolve();
   }
 
   const blank = () => ++went && ++opening && show({ tree: null, title: '', focus: null, lanes: [], shared: [], columns: [], growing: [] });
