@@ -203,7 +203,7 @@ def test_closed_early_leaves_nothing_behind() -> None:
 
 
 def test_several_at_once() -> None:
-    with scripted(events(*[piece("a")] * 20, piece(finish="stop"), pause_s=0.02)) as server:
+    with scripted(events(*[piece("a")] * 20, piece(finish="stop"), pause_s=0.05)) as server:
         model, replies = create("m", server.base_url), list[str]()
         threads = [threading.Thread(target=lambda: replies.append(text(reply(model)))) for _ in range(4)]
         start = time.perf_counter()
@@ -211,7 +211,7 @@ def test_several_at_once() -> None:
             thread.start()
         for thread in threads:
             thread.join(30)
-        assert time.perf_counter() - start < 4 * 0.4  # one after the other would take longer
+        assert time.perf_counter() - start < 4 * 1.0  # one after the other would take longer
     assert replies == ["a" * 20] * 4
 
 
