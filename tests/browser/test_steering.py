@@ -106,7 +106,9 @@ def test_better_than_this_by_keyboard_and_cancelled_after_a_reload(page: Page, s
     dialog.get_by_label("Better on").select_option("L4")
     dialog.get_by_label("By more than (points)").fill("20")
     dialog.get_by_role("button", name="Begin").press("Enter")
-    expect(dialog.locator("form").get_by_role("alert")).to_contain_text("The margin is 0 to 10 points, not 20")  # and the form stays
+    expect(dialog.locator("form").get_by_role("alert")).to_contain_text(
+        "The margin is 0 to 10 points, not 20"
+    )  # and the form stays
     dialog.get_by_label("By more than (points)").fill("3")
     shoot(page, "steer-form")
     dialog.get_by_label("By more than (points)").press("Enter")
