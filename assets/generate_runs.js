@@ -15,7 +15,7 @@ window.studioGenerateRuns = act => {
   function words(run) {
     const of = run.variants > 1 ? `, picture ${Math.min(run.variant + 1, run.variants)} of ${run.variants}` : '';
     const left = typeof run.eta_s === 'number' ? ` · ${time(run.eta_s)} left` : '';
-    return { waiting: 'Waits for the run before it', loading: 'Loading the model', done: many(run.pictures.length), failed: run.pictures.length ? `Failed after ${many(run.pictures.length)}` : 'Failed',
+    return { waiting: 'Waits for the run before it', downloading: `Downloading the model${run.told ? `: ${run.told}` : ''}`, loading: 'Loading the model', done: many(run.pictures.length), failed: run.pictures.length ? `Failed after ${many(run.pictures.length)}` : 'Failed',
       cancelled: run.pictures.length ? `Cancelled after ${many(run.pictures.length)}` : 'Cancelled',
       running: run.steps ? `Step ${run.step} of ${run.steps}${of}${left}` : `Drawing${of}${left}` }[run.state] || run.state;
   }

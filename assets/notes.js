@@ -4,11 +4,10 @@
 (() => {
   const studio = window.studio, places = window.studioPlaces;
   const { drafts, keep, took, onKey } = window.studioFeedback;
-  const { h, call, inLine, on, toast } = studio;
+  const { h, tool, call, inLine, on, toast } = studio;
   const rubric = window.studioRubric;
   const draftKey = card => drafts.key(card.id, 'note');
   const article = card => studio.parts.transcript.querySelector(`.card[data-id="${card.id}"]`);
-  const tool = (text, title, onclick) => h('button.tool', { type: 'button', title, ariaLabel: title, onclick }, text);
   const bodyOf = card => article(card).querySelector('.body');
 
   /* ---- where */

@@ -16,8 +16,11 @@
 
   /* Send something, draw what came of it, and leave the keyboard where it was: at the token, or at the picture in its place. */
   async function act(card, place, name, data, form = null) {
+    const chip = chipOf(card, place);
+    if (chip?.ariaBusy === 'true') return;  // pressed twice
     wanted = { id: card.id, place };
-    await call(name, data);
+    if (chip) chip.ariaBusy = 'true';
+    try { await call(name, data); } finally { if (chip) chip.ariaBusy = null; }
     form?.remove();  // one that is in use is not drawn anew
     await studio.refresh();
     studio.emit('changed');

@@ -16,7 +16,7 @@
   function build() {
     input = h('input', { type: 'search', placeholder: 'Search all branches ( / )', ariaLabel: 'Search all branches', oninput: () => { clearTimeout(timer); timer = setTimeout(load, 150); },
       onkeydown: event => { if (event.key === 'Escape') { input.value = ''; load(); input.blur(); } } });
-    list = h('div.tree-list', { role: 'list' });
+    list = h('div.tree-list');
     root.replaceChildren(
       h('div.side-head', {}, h('button.primary.new', { title: 'New dialogue (N)', onclick: fresh }, '+ New dialogue'),
         h('button', { title: 'Import dialogues', onclick: () => [...document.querySelectorAll('[role=tab]')].find(t => t.textContent.trim() === 'Data')?.click() }, 'Import')), input, list,
@@ -30,15 +30,21 @@
     const answer = await call('trees', { words: input.value, removed });
     if (mine !== asked) return;
     if (answer.hits) return found(answer);
-    if (!answer.trees.length) return list.replaceChildren(h('p.soft.empty', {}, removed ? 'Nothing was removed.' : 'No dialogue yet. Ask something, or import one under Data.'));
-    list.replaceChildren(...answer.trees.map(line));
+    if (!answer.trees.length) return fill(h('p.soft.empty', {}, removed ? 'Nothing was removed.' : 'No dialogue yet. Ask something, or import one under Data.'));
+    fill(...answer.trees.map(line));
     mark();
   }
 
   function found({ hits, words }) {
-    if (!hits.length) return list.replaceChildren(h('p.soft.empty', {}, `Nothing on any branch has “${words}”.`));
-    list.replaceChildren(...hits.map(hit => h('button.hit', { role: 'listitem', onclick: () => studio.open({ node: hit.node_id }) },
-      h('span.hit-title', {}, h(hit.role === 'user' ? 'i.circle' : 'i.square'), hit.title), h('span.hit-text', {}, hit.before, h('mark', {}, hit.match), hit.after))));
+    if (!hits.length) return fill(h('p.soft.empty', {}, `Nothing on any branch has “${words}”.`));
+    fill(...hits.map(hit => h('div', { role: 'listitem' }, h('button.hit', { onclick: () => studio.open({ node: hit.node_id }) },
+      h('span.hit-title', {}, h(hit.role === 'user' ? 'i.circle' : 'i.square'), hit.title), h('span.hit-text', {}, hit.before, h('mark', {}, hit.match), hit.after)))));
+  }
+
+  /* Dialogues, hits, or a word that there are none: then it is no list. */
+  function fill(...items) {
+    if (items[0].getAttribute('role') === 'listitem') list.setAttribute('role', 'list'); else list.removeAttribute('role');
+    list.replaceChildren(...items);
   }
 
   function line(tree) {

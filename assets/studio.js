@@ -23,6 +23,10 @@ window.studio = (() => {
     return element;
   }
 
+  /* A small button. Its spoken name says what it does, and begins with what can be read on it, for those who speak to their computer. */
+  const tool = (text, title, onclick, extra = {}) => h('button.tool', { type: 'button', title,
+    ariaLabel: !/[a-z]/i.test(text) || title.toLowerCase().includes(text.toLowerCase()) ? title : `${text}: ${title}`, onclick, ...extra }, text);
+
   const on = (name, listener) => (listeners[name] ||= []).push(listener);
   const emit = (name, ...data) => (listeners[name] || []).forEach(listener => listener(...data));
 
@@ -232,7 +236,7 @@ window.studio = (() => {
 
   window.addEventListener('unhandledrejection', event => { if (event.reason?.told) event.preventDefault(); });
 
-  return { h, on, emit, call, inLine, toast, open, show, go, focus, refresh, blank, stop, undo: takeBack, part, connect, cards, card, state, parts,
+  return { h, tool, on, emit, call, inLine, toast, open, show, go, focus, refresh, blank, stop, undo: takeBack, part, connect, cards, card, state, parts,
     lanes: () => { sentAt = went; return JSON.stringify(state.view?.lanes || []); },
     asking: () => { const [models, replies, temperature, max_tokens, seed, system] = window.studioHow || []; return { models, replies, temperature, max_tokens, seed, system, more: window.studioSampling.set() }; },
     trigger: (name, data) => bridge.trigger(name, data) };

@@ -2,13 +2,14 @@
 'use strict';
 (() => {
   const studio = window.studio, rating = window.studioRating;
-  const { h, call, on, state, toast } = studio;
+  const { h, tool: button, call, on, state, toast } = studio;
   const FIRST = 40;            // cards drawn at once; earlier ones on demand
   const drawn = new Map();     // card id -> {json, card, element}
   let root = null, pinned = true;
+  /* Somebody who writes in a card keeps it in sight, whatever grows below. */
+  const typing = () => root.contains(document.activeElement) && document.activeElement.matches('textarea, input, select');
 
   const icon = { left: '‹', right: '›' };
-  const button = (text, title, onclick, extra = {}) => h('button.tool', { type: 'button', title, ariaLabel: title, onclick, ...extra }, text);
 
   /* ---- one card */
   function siblings(card) {
@@ -80,10 +81,10 @@
       h('img', { src: p.thumb, alt: p.caption || 'picture', loading: 'lazy', width: p.width, height: p.height })), p.caption && h('figcaption', {}, p.caption));
   }
 
-  const phases = { loading: 'Loading the model…', waiting: 'Waiting for this model’s other replies…', reading: 'Reading the dialogue…', server: 'Waiting for the server…', thinking: 'Reasoning…', writing: 'Writing…', streaming: 'Writing…' };
+  const phases = { downloading: 'Downloading the model', loading: 'Loading the model…', waiting: 'Waiting for this model’s other replies…', reading: 'Reading the dialogue…', server: 'Waiting for the server…', thinking: 'Reasoning…', writing: 'Writing…', streaming: 'Writing…' };
   function meta(card) {
     const bits = [], seconds = (card.latency_ms - card.first_token_ms) / 1000;
-    if (card.status === 'streaming') bits.push(phases[card.phase || 'streaming']);
+    if (card.status === 'streaming') bits.push(phases[card.phase || 'streaming'] + (card.told ? `: ${card.told}` : ''));
     if (card.tokens) bits.push(`${card.tokens} ${card.tokens === 1 ? 'token' : 'tokens'}`);
     if (card.first_token_ms) bits.push(`first after ${(card.first_token_ms / 1000).toFixed(2)} s`);
     if (card.tokens > 1 && seconds > 0) bits.push(`${((card.tokens - 1) / seconds).toFixed(1)} tokens/s`);
@@ -160,7 +161,7 @@
     const card = studio.card(reply.id), article = card && root.querySelector(`[data-id="${reply.id}"]`);
     if (!article) return;
     drawn.get(card.id).json = '';  // what grew is drawn again, whole, when it is done
-    Object.assign(card, { phase: reply.phase, tokens: reply.tokens, first_token_ms: reply.first_token_ms, latency_ms: reply.latency_ms });
+    Object.assign(card, { phase: reply.phase, told: reply.told, tokens: reply.tokens, first_token_ms: reply.first_token_ms, latency_ms: reply.latency_ms });
     if (reply.reasoning) {
       const fold = article.querySelector('.reasoning');
       fold.hidden = false;
@@ -168,7 +169,7 @@
     }
     if (reply.html) article.querySelector('.body').innerHTML = `<div class="markdown">${reply.html}</div>`;  // sanitised by the server
     article.querySelector('.meta').textContent = meta(card);
-    if (pinned) root.scrollTop = root.scrollHeight;
+    if (pinned && !typing()) root.scrollTop = root.scrollHeight;
   }
 
   on('part', name => {
@@ -180,7 +181,7 @@
     const at = root.scrollTop;
     render(view);
     const growing = view.growing.length > 0;
-    if (other || (growing && pinned)) { pinned = true; root.scrollTop = root.scrollHeight; } else { root.scrollTop = at; mark(state.focus); }
+    if (other || (growing && pinned && !typing())) { pinned = true; root.scrollTop = root.scrollHeight; } else { root.scrollTop = at; mark(state.focus); }
   });
   on('focus', (id, scroll) => mark(id, scroll));
   on('grow', grow);

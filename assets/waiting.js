@@ -2,10 +2,9 @@
 'use strict';
 window.studioWaiting = (() => {
   const studio = window.studio;
-  const { h, call, on, state } = studio;
+  const { h, tool: button, call, on, state } = studio;
   const drawn = new Map();  // id -> {json, element}: an element that did not change stays, with what is typed in it
   const again = async () => { await studio.refresh(); studio.emit('changed'); };
-  const button = (text, title, onclick) => h('button.tool', { type: 'button', title, onclick, ariaLabel: title }, text);
   const act = async (name, data) => { try { return await call(name, data); } finally { await again(); } };
 
   async function take(row) {

@@ -83,8 +83,9 @@ class Delta:
     """A piece of a reply. Counts, where known, come with the last piece; so does ``finish``.
 
     ``finish`` is 'stop' (the model ended), 'length' (max_tokens or a full context) or None (more follows, or stopped by the person).
-    ``phase`` tells, before the first word, what takes its time: 'waiting' for another reply of the model, then 'reading';
-    or 'server': it asked for patience. ``reasoning`` is what the model says to itself: kept apart, never sent back, never judged.
+    ``phase`` tells, before the first word, what takes its time: 'waiting' for another reply of the model, 'downloading' (``told``:
+    how far) and 'loading' its weights, then 'reading'; or 'server': it asked for patience.
+    ``reasoning`` is what the model says to itself: kept apart, never sent back, never judged.
     ``image`` is a picture the model made, a whole file. ``facts`` go into the node's params. ``last``: this candidate is over.
     """
 
@@ -92,7 +93,8 @@ class Delta:
     finish: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    phase: Literal["waiting", "reading", "server"] | None = None
+    phase: Literal["waiting", "downloading", "loading", "reading", "server"] | None = None
+    told: str = ""
     reasoning: str = ""
     image: bytes | None = None
     facts: dict[str, Any] | None = None

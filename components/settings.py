@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gradio as gr
 
 from components.servers import ServerForm, server_form
 
 
-def server(presets: list[str], keyring: str) -> ServerForm:
-    """Build the form for a server; ``presets`` and ``keyring`` as in ``server_form``."""
+def server(presets: list[str], keyring: str, can: Sequence[tuple[str, str, bool]]) -> ServerForm:
+    """Build the form for a server; all as in ``server_form``."""
     with gr.Column(elem_classes="page"):
-        return server_form(presets, keyring)
+        return server_form(presets, keyring, can)
 
 
 def about(where: str) -> None:

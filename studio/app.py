@@ -86,7 +86,7 @@ def build(studio: Studio) -> gr.Blocks:
                 exchanging = data(views.counted(studio))
             with gr.Tab("Settings", id="settings"):
                 place("models", "models", "Models on this machine")
-                server = settings.server([p.name for p in presets()], keys.trouble())
+                server = settings.server([p.name for p in presets()], keys.trouble(), servers.CAN)
                 place("image-models", "models", "Models that draw")
                 settings.about(models.about(studio))
         _wire_asking(studio, parts, asking, page)
@@ -281,7 +281,7 @@ def _wire_server(studio: Studio, ui: ServerForm, listed: gr.Dropdown, changed: C
 
     @tried
     def add(name: str, model: str, *where: Any) -> dict[Any, Any]:
-        said = servers.add(studio, servers.form(*where), model, name, where[-1])
+        said = servers.add(studio, servers.form(*where), model, name, where[ui.where.index(ui.key)])
         return {ui.said: said, ui.name: "", ui.key: "", listed: changed()}
 
     ui.preset.change(fill, ui.preset, [ui.url, ui.key_env, ui.said], queue=False, api_visibility="private")

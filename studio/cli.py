@@ -90,7 +90,9 @@ def parser() -> argparse.ArgumentParser:
 
     fetch = _command(commands, "download", _download, "fetch a model from the hub; again goes on after a cut", shared)
     fetch.add_argument("repository", help="owner/model")
-    fetch.add_argument("files", nargs="*", help="a GGUF and its mmproj; without, all that transformers reads")
+    fetch.add_argument(
+        "files", nargs="*", help="a GGUF and its mmproj; without, all that transformers or diffusers reads"
+    )
 
     _command(commands, "doctor", _doctor, "say what works here and what to do about the rest", shared)
     return top

@@ -21,6 +21,7 @@ from typing import Any
 
 from backends import BackendError
 from backends.hf import files as hub_files
+from backends.hf import hub
 from backends.painting import repository as drawing
 from studio import StudioError, catalogue
 
@@ -261,4 +262,4 @@ def _explained(error: Exception, repository: str) -> StudioError:
         return StudioError(
             f"{repository} cannot be kept in {error.filename}: {error.strerror}. Mend that, then resume."
         )
-    return StudioError(str(hub_files.explain(error, repository, None)).replace("Ask again:", "Resume:"))
+    return StudioError(str(hub.explain(error, repository, None)).replace("Ask again:", "Resume:"))

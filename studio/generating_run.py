@@ -62,7 +62,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """waiting, loading, running, done, cancelled or failed."""
+        """waiting, downloading, loading, running, done, cancelled or failed."""
         return self.step.phase if self.task.state == "running" else self.task.state
 
     @property
@@ -82,6 +82,6 @@ class Run:
         shown = f"data:image/webp;base64,{base64.b64encode(self.preview).decode()}" if self.preview and not over else ""
         return {
             "id": self.id, "model": self.model, "task": self.wish.task, "prompt": self.wish.prompt, "state": self.state,
-            "error": self.task.error, "note": self.task.note, "variant": step.variant, "variants": self.wish.variants,
+            "error": self.task.error, "note": self.task.note, "told": step.told, "variant": step.variant, "variants": self.wish.variants,
             "step": step.step, "steps": step.steps, "eta_s": left, "preview": shown, "pictures": list(self.done),
         }  # fmt: skip

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Growing:
-    """One reply on its way. ``phase``: loading, waiting, reading, server, writing, then done | stopped | failed.
+    """One reply on its way. ``phase``: those of ``Delta`` (``told``: how far), writing, thinking, then done | stopped | failed.
 
     ``text`` and ``reasoning`` are what was saved; ``came`` and ``thought`` what the model has sent; ``pictures`` it made, each
     with the number of characters before it; ``facts`` go into the node's params. Times in milliseconds.
@@ -38,6 +38,7 @@ class Growing:
     text: str = ""
     reasoning: str = ""
     phase: str = "loading"
+    told: str = ""
     error: str | None = None
     tokens: int = 0
     first_token_ms: float | None = None
@@ -84,11 +85,11 @@ class Live:
     def follow(self, tree_id: str) -> Iterator[list[Growing]]:
         """Yield everything that grows in a tree whenever some of it changed, until all is over. The end is yielded too."""
         seen: dict[str, Growing] = {}
-        last: list[tuple[str, int, str]] = []
+        last: list[tuple[str, int, str, str]] = []
         while True:
             with self._changed:
                 seen |= {r.node_id: r for r in self._runs.values() if r.tree_id == tree_id}
-                state = [(r.node_id, len(r.text) + len(r.reasoning), r.phase) for r in seen.values()]
+                state = [(r.node_id, len(r.text) + len(r.reasoning), r.phase, r.told) for r in seen.values()]
                 over = all(r.over for r in seen.values())
                 if state == last and not over:
                     self._changed.wait(1.0)
@@ -157,7 +158,8 @@ class Live:
         seen = _seen(messages, backend.capabilities.images_in)
         for run in runs:
             run.facts["seen"] = seen
-            self._publish(run, phase="reading")
+            if backend.describe().get("loaded") is not False:  # else the backend says when it is at it
+                self._publish(run, phase="reading")
         going = list(runs)
         saving: Future[None] | None = None
         with ThreadPoolExecutor(
@@ -166,7 +168,7 @@ class Live:
             for i, delta in _pieces(backend, messages, options, runs):
                 run, at = runs[i], time.perf_counter()
                 if delta.phase:
-                    self._publish(run, phase=delta.phase)
+                    self._publish(run, phase=delta.phase, told=delta.told)
                     continue
                 _take(run, delta, (at - start) * 1000)
                 if delta.image:

@@ -181,8 +181,8 @@ def judge_scores(studio: Studio, tree_id: str) -> dict[str, dict[str, list[float
 def growing(studio: Studio, run: Growing) -> dict[str, Any]:
     """One reply on its way: only what changes while it grows."""
     asked = wanted.growing(studio.store.proposals([run.node_id]).get(run.node_id, {})) if "<" in run.text else []
-    return {"id": run.node_id, "html": markdown.render(tokens.closed(run.text)) if run.text else "", "phase": run.phase, "error": run.error,
-            "reasoning": run.reasoning, "judge": studio.judge.growing.get(run.node_id),
+    return {"id": run.node_id, "html": markdown.render(tokens.closed(run.text)) if run.text else "", "phase": run.phase, "told": run.told,
+            "error": run.error, "reasoning": run.reasoning, "judge": studio.judge.growing.get(run.node_id),
             "tokens": run.tokens, "asked": asked, "first_token_ms": run.first_token_ms, "latency_ms": run.latency_ms}  # fmt: skip
 
 

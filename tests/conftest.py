@@ -30,14 +30,16 @@ CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-network
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of browser tests evenly among the others, the longest first: processes that share the tests rarely all drive a browser."""
+    """Slow files first, so that none of them is left for the end; then browser tests evenly among the others: processes that
+    share the tests rarely all drive a browser."""
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    browser = sorted((f for f in files if f.parent.name == "browser"), key=lambda f: f.name != "test_loop.py")
-    others = [f for f in files if f not in browser]
+    slow = [f for f in files if any(item.get_closest_marker("slow") for item in files[f])]
+    browser = [f for f in files if f.parent.name == "browser" and f not in slow]
+    others = [f for f in files if f not in (*slow, *browser)]
     places = {f: (i + 0.5) / len(own) for own in (browser, others) for i, f in enumerate(own)}
-    places |= dict.fromkeys(browser[:1], 0.0)
+    places |= {f: -1.0 - (f.name == "test_loop.py") for f in slow}
     items[:] = [item for f in sorted(files, key=places.__getitem__) for item in files[f]]
 
 

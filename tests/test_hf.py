@@ -114,7 +114,7 @@ def test_same_tokens_as_generate(family: str, models: Any, pictures: list[Image]
 def test_images_are_seen(family: str, models: Any, pictures: list[Image]) -> None:
     """Another image has other scores, the same one exactly the same; one without a file is read as its caption."""
     model = create(models(family), device="cpu")
-    first = reply(model, ask("What?", pictures[0]))
+    first = [d for d in reply(model, ask("What?", pictures[0])) if d.phase != "loading"]
     assert reply(model, ask("What?", pictures[0])) == first
     noise, red = (logits(model, ask("What?", p)) for p in pictures)
     assert not torch.allclose(noise, red, atol=1e-3)
@@ -160,7 +160,7 @@ def test_counts_and_length(llama: Transformers) -> None:
     assert deltas[-1].finish == "length"
     assert deltas[-1].completion_tokens == 7
     assert deltas[-1].prompt_tokens == len("user\nHello\n") + 2
-    assert deltas[0].phase == "reading"
+    assert [d.phase for d in deltas if d.phase][-1] == "reading"
     assert llama.capabilities.context_length == 4096
     assert not llama.capabilities.parallel
     assert llama.describe() | {"memory_mb": 0} == {"loaded": True, "device": "cpu", "dtype": "float32", "memory_mb": 0}

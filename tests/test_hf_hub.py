@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from backends import BackendError, Image
+from backends import BackendError, Delta, Image, Options
 from backends.hf import create, files
 from backends.openai import create as server_model
 from backends.openai import list_models
@@ -140,10 +141,35 @@ def test_stop_while_downloading(at: Hub, folder: Path) -> None:
     threading.Timer(0.5, stop.set).start()
     threading.Timer(1.0, at.pause.set).start()
     model = create(NAME, device="cpu")
-    assert reply(model, ask("Hi"), stop) == []
+    assert {d.phase for d in reply(model, ask("Hi"), stop)} == {"downloading"}
     assert not model.describe()["loaded"]
     at.pause = None
     assert reply(model, ask("Hi"))[-1].finish == "length"
+
+
+def test_how_far_a_download_is(at: Hub) -> None:
+    """The bytes are told while they come; then the weights are loaded and the dialogue is read."""
+    at.pause = threading.Event()
+    deltas: list[Delta] = []
+    for delta in create(NAME, device="cpu").stream(ask("Hi"), Options(max_tokens=1), threading.Event()):
+        deltas.append(delta)
+        if delta.told:
+            at.pause.set()
+    told = [d.phase for d in deltas if d.phase]
+    assert any(re.fullmatch(r"\d\.\d of \d\.\d MB", d.told) for d in deltas)
+    assert list(dict.fromkeys(told)) == ["downloading", "loading", "reading"]
+    assert deltas[-1].finish == "length"
+
+
+def test_unloading_ends_a_download(at: Hub) -> None:
+    at.pause = threading.Event()
+    model = create(NAME, device="cpu")
+    replies = model.stream(ask("Hi"), Options(max_tokens=1), threading.Event())
+    assert next(replies).phase == "downloading"
+    threading.Timer(0.2, at.pause.set).start()
+    threading.Thread(target=model.unload).start()
+    with pytest.raises(BackendError, match="was unloaded while it answered"):
+        list(replies)
 
 
 def test_a_gguf_scores_as_in_llama_cpp(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from studio.actions import Studio
 from tests import teach
 from tests.conftest import wait
 
-pytestmark = pytest.mark.usefixtures("no_jobs_left")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_jobs_left")]
 
 LONG = 40.0  # epochs: some hundred steps, so that there is a middle to stop in
 

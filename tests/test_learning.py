@@ -24,7 +24,7 @@ from judge.rubric import JudgeError  # noqa: E402
 from judge.scoring import Scorer  # noqa: E402
 from studio.tree import Node, Part, Tree  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 GOOD, BAD = ("soft", "clear", "warm", "kind", "calm"), ("cold", "torn", "blurred", "dull", "harsh")
 

@@ -17,7 +17,7 @@ from studio.store import Store
 from tests import teach
 from tests.conftest import wait
 
-pytestmark = pytest.mark.usefixtures("no_jobs_left")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_jobs_left")]
 
 
 def screen(studio: Studio) -> dict[str, Any]:

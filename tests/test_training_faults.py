@@ -38,7 +38,7 @@ from tests import tiny  # noqa: E402
 from tests.conftest import wait  # noqa: E402
 from tests.test_training import QUICK, apart, base, dealt, quick, taught  # noqa: E402, F401
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 ROOT = Path(__file__).resolve().parents[1]
 RANDOM: dict[str, Any] = {
     "lora": LoraSettings(rank=4, alpha=8, dropout=0.1)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import SAMPLING, Backend, BackendError, Capabilities, Delta, Message, Options
-from backends.hf import files
-from backends.hf.files import HUB_NAME, Stopped, cached
+from backends.hf import files, hub
+from backends.hf.files import HUB_NAME, cached
+from backends.hf.hub import Stopped
 from backends.turn import Resident, Turn
 
 __all__ = ["Transformers", "cached", "create", "missing"]
@@ -101,7 +102,9 @@ class Transformers(Resident, Backend):
         try:
             if all_stopped.is_set():
                 return
-            self._load(all_stopped)
+            if not self._here():
+                for delta in self._load(all_stopped):
+                    yield from ((i, delta) for i in range(len(stops)))
             yield from ((i, Delta(phase="reading")) for i in range(len(stops)))
             prompt = self._writer.prompt(messages)
             read = len(prompt.ids)
@@ -127,15 +130,19 @@ class Transformers(Resident, Backend):
             "max_pixels for this model, or choose a smaller one. It was unloaded; a retry loads it again."
         )
 
-    def _load(self, stop: Any) -> None:
-        if self._here():
-            return
+    def _load(self, stop: _AllSet) -> Iterator[Delta]:
+        """Load the weights, downloaded first if need be; yields how far that is."""
         self._take_over()
         from backends.hf.decoding import Decoder
         from backends.hf.loading import load
         from backends.hf.prompt import Writer
 
-        found = files.locate(self.model, self.gguf_file, self.revision, stop)
+        halt = hub.Halt(stop, self._leave)
+        found = yield from hub.fetched(
+            lambda arrived: files.locate(self.model, self.gguf_file, self.revision, halt, arrived),
+            lambda told: Delta(phase="downloading", told=told),
+        )
+        yield Delta(phase="loading")
         loaded = load(found, self.name, self.device)
         if self.n_ctx:
             loaded.context_length = min(self.n_ctx, loaded.context_length or self.n_ctx)

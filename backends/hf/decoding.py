@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.base import Delta, Options
-from backends.hf.files import Stopped
+from backends.hf.hub import Stopped
 from backends.hf.loading import Loaded
 from backends.hf.prompt import Prompt, Writer
 from backends.hf.text import Pieces

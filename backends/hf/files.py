@@ -6,18 +6,16 @@ the hub only for a model that is not complete on this machine.
 
 from __future__ import annotations
 
-import errno
 import json
-import logging
 import os
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError
+from backends.hf.hub import Arrived, Flag, Quiet, Stopped, explain, silent
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 WANTED = (
@@ -33,10 +31,6 @@ OTHERS = {"F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8
 ROOM = 1.1  # weights and what a reply needs beside them, over the weights
 
 
-class Stopped(Exception):
-    """The person stopped the reply while something long was under way."""
-
-
 @dataclass(frozen=True)
 class Files:
     """A folder with a model's files. ``gguf``: the name of the one file in it that holds everything, or None."""
@@ -45,22 +39,10 @@ class Files:
     gguf: str | None = None
 
 
-class Quiet:
-    """While it is entered, a library tells only of errors on standard error, which belongs to the command that runs."""
-
-    def __init__(self, library: str) -> None:
-        self.log = logging.getLogger(library)
-
-    def __enter__(self) -> None:
-        self.before = self.log.level
-        self.log.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self.log.setLevel(self.before)
-
-
-def locate(model: str, gguf: str | None, revision: str | None, stop: threading.Event) -> Files:
+def locate(model: str, gguf: str | None, revision: str | None, stop: Flag, arrived: Arrived | None = None) -> Files:
     """The files of a model: a folder, the path of a ``.gguf``, or the hub's ``owner/name``, downloaded if need be.
+
+    ``arrived`` is kept up to date meanwhile.
 
     Raises:
         BackendError: there is none, it holds no safetensors, or the hub refuses; one line that says what to do.
@@ -75,7 +57,7 @@ def locate(model: str, gguf: str | None, revision: str | None, stop: threading.E
         raise BackendError(
             f"There is no model at {model!r}. Give a folder, a .gguf file, or a name on the hub like owner/model."
         )
-    return _checked(Files(_from_hub(model, gguf, revision, stop), gguf), model)
+    return _checked(Files(_from_hub(model, gguf, revision, stop, arrived or Arrived()), gguf), model)
 
 
 def cached(model: str, revision: str | None = None, file: str = "config.json") -> Path | None:
@@ -118,7 +100,7 @@ def _checked(files: Files, model: str) -> Files:
     return files
 
 
-def _from_hub(name: str, gguf: str | None, revision: str | None, stop: threading.Event) -> Path:
+def _from_hub(name: str, gguf: str | None, revision: str | None, stop: Flag, arrived: Arrived) -> Path:
     import httpx2  # what huggingface_hub speaks with
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -126,7 +108,7 @@ def _from_hub(name: str, gguf: str | None, revision: str | None, stop: threading
     folder: Path | None
     how: dict[str, Any] = {
         "revision": revision, "allow_patterns": [gguf] if gguf else list(WANTED), "ignore_patterns": ["*/*"],
-        "cache_dir": os.environ.get("HF_HUB_CACHE"), "endpoint": os.environ.get("HF_ENDPOINT"), "tqdm_class": silent(stop),
+        "cache_dir": os.environ.get("HF_HUB_CACHE"), "endpoint": os.environ.get("HF_ENDPOINT"), "tqdm_class": silent(stop, arrived),
     }  # fmt: skip
     try:
         try:
@@ -152,62 +134,6 @@ def _whole(folder: Path, gguf: str | None) -> bool:
         return all((folder / str(shard)).is_file() for shard in set(index["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def explain(error: Exception, name: str, revision: str | None) -> BackendError:
-    """What the hub's error means for the person."""
-    import httpx2
-    from huggingface_hub import errors
-
-    cause = error if isinstance(error, (errors.HfHubHTTPError, httpx2.HTTPError)) else error.__cause__ or error
-    if isinstance(error, errors.GatedRepoError):
-        return BackendError(
-            f"{name} is gated: its owner wants terms accepted first. Accept them on its page, then set HF_TOKEN to your token."
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return BackendError(
-            f"{name} has no revision {revision!r}. Take the setting away, or give a branch, tag or commit."
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return BackendError(
-            f"The hub has no model {name}, or it is private. Check the name; for a private one set HF_TOKEN."
-        )
-    if isinstance(error, errors.HFValidationError):
-        return BackendError(f"{name!r} is no name of a model on the hub. Give one like owner/model, or a folder.")
-    if isinstance(cause, errors.OfflineModeIsEnabled):
-        return BackendError(
-            f"{name} is not on this machine and HF_HUB_OFFLINE forbids asking the hub. Unset it, or give a folder."
-        )
-    if isinstance(cause, errors.HfHubHTTPError):
-        return BackendError(f"The hub answered {cause.response.status_code} for {name}. Try again later.")
-    if isinstance(cause, (httpx2.ConnectError, httpx2.TimeoutException)):
-        where = os.environ.get("HF_ENDPOINT") or "the hub"
-        return BackendError(
-            f"{name} is not on this machine and {where} cannot be reached. Check the connection, or give a folder."
-        )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return BackendError(
-            f"The disk is full: {name} could not be downloaded. Free some space; what has arrived is kept."
-        )
-    said = str(cause).strip().splitlines() or [type(cause).__name__]
-    return BackendError(f"The download of {name} broke off ({said[0][:120]}). Ask again: what has arrived is kept.")
-
-
-def silent(stop: threading.Event) -> Any:
-    """A progress bar that shows nothing, and ends the download once ``stop`` is set."""
-    from tqdm import tqdm
-
-    class Silent(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)  # of Hugging Face's own bars
-            super().__init__(*args, **{**kwargs, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            if stop.is_set():
-                raise OSError("stopped")
-            return super().update(n)
-
-    return Silent
 
 
 def weight_bytes(files: Files, float_bytes: int) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError
-from backends.hf.files import Files, Quiet, check_fits, weight_bytes
+from backends.hf.files import Files, check_fits, weight_bytes
+from backends.hf.hub import Quiet
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 # expands images alike, and asks neither for torchvision nor for num2words, which only videos need

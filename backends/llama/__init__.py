@@ -75,6 +75,10 @@ class Llama(Resident, Backend):
     ) -> Iterator[tuple[int, Delta]]:
         if all(s.is_set() for s in stops):
             return
+        if self._speaker is None:
+            yield from ((i, Delta(phase="loading")) for i in range(len(stops)))
+            self._load()
+            yield from ((i, Delta(phase="reading")) for i in range(len(stops)))
         speaker = self._load()
         over = threading.Event()
         watch = threading.Thread(
@@ -125,7 +129,7 @@ class Llama(Resident, Backend):
 def create(path: str = "", mmproj: str | None = None, **settings: Any) -> Llama:
     """The GGUF at ``path``, with images by ``mmproj``. Loads nothing yet.
 
-    ``n_ctx`` in tokens: 8192, or what the model was trained for if that is less. ``n_threads``: half the processors.
+    ``n_ctx`` in tokens: 8192, or what the model was trained for if that is less. ``n_threads``: one a core.
     ``gpu_layers``: how many run on a GPU; all that fit. ``cache_mb``: memory for dialogues that were read before.
 
     Raises:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError
+from backends.threads import WAITING, cores
 
 DEFAULT_N_CTX = 8192
 CANDIDATES = 8  # at once; more wait for one of these to end
@@ -35,7 +36,7 @@ class Loaded:
         self._owned: list[tuple[Callable[[Any], None], Any]] = []
         self._release = weakref.finalize(self, _release, self._owned)
         self._release.atexit = False  # the system is quicker
-        self.threads = n_threads or max((os.cpu_count() or 2) // 2, 1)
+        self.threads = n_threads or cores()
         self.abort = ctypes.create_string_buffer(2)  # as a C string: empty = go on, one character = give up
         check_memory(path.name, path.stat().st_size, "choose a smaller or more strongly quantised GGUF")
         COMPLAINTS.clear()
@@ -153,22 +154,20 @@ def check_file(path: Path) -> None:
 
 
 def check_memory(name: str, needed: int, advice: str) -> None:
-    """Raise BackendError when ``needed`` bytes are more than this machine has left, where it tells."""
+    """Raise BackendError when ``needed`` bytes are more than this machine has left."""
     free = available_bytes()
-    if free is not None and needed + SPARE > free:
+    if needed + SPARE > free:
         raise BackendError(
             f"{name} needs about {(needed + SPARE) / 2**30:.1f} GiB of memory; {free / 2**30:.1f} GiB are free. "
             f"Unload another model or close other programs, or {advice}."
         )
 
 
-def available_bytes() -> int | None:
-    """Memory that can be taken without swapping; None where the system has no /proc/meminfo."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-    except OSError:
-        return None
+def available_bytes() -> int:
+    """Memory that can be taken without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def complaint() -> str:
@@ -179,18 +178,20 @@ def complaint() -> str:
 def _library() -> Any:
     """llama.cpp, loaded once: its errors are kept for messages, and everything else off the terminal.
 
-    Its threads sleep while they wait for each other. OpenMP's default is to spin, which beside a browser or a judge at
-    work on the same cores costs more than it gains: measured at a load of 6 on two cores, 12 times the time of a batch.
+    Its threads look for a moment whether the others are done, then sleep. Asleep at once, as PASSIVE has it, they wake up too
+    late for the next of thousands of steps: half the tokens of a batch of eight. Awake for as long as OpenMP's default has it,
+    they burn what a browser or a judge needs on the same cores: beside three busy processes on two cores, 2.5 times the time.
     """
     global _listener
-    before = os.environ.get("OMP_WAIT_POLICY")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # OpenMP looks once, while it is loaded
+    before = dict(os.environ)
+    for name, value in WAITING.items() if before.keys().isdisjoint(WAITING) else ():
+        os.environ[name] = value  # OpenMP looks once, while it is loaded
     try:
         import llama_cpp.llama_cpp as lib
         import llama_cpp.mtmd_cpp as mtmd
     finally:
-        if before is None:  # what this process starts later decides for itself
-            del os.environ["OMP_WAIT_POLICY"]
+        for name in WAITING.keys() - before.keys():  # what this process starts later decides for itself
+            os.environ.pop(name, None)
     if _listener is None:
 
         def hear(level: int, text: bytes, _: Any) -> None:

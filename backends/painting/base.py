@@ -41,7 +41,7 @@ class Step:
     """How far a variant is: ``step`` of ``steps`` (0 of 0: nobody knows).
 
     ``preview``: a small picture of what is there so far, or b"". ``image``: the whole PNG, with the variant's last step; then
-    ``facts`` say how it was made, ``seed`` None: nobody knows it.
+    ``facts`` say how it was made, ``seed`` None: nobody knows it. ``told``: how far a download is.
     """
 
     variant: int
@@ -50,7 +50,8 @@ class Step:
     preview: bytes = b""
     image: bytes = b""
     seed: int | None = None
-    phase: Literal["loading", "running"] = "running"
+    phase: Literal["downloading", "loading", "running"] = "running"
+    told: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError
-from backends.hf.files import HUB_NAME, Stopped
+from backends.hf.files import HUB_NAME
+from backends.hf.hub import Halt, Stopped, fetched
 from backends.painting import repository
 from backends.painting.base import TASKS, Can, Step, Wish
 from backends.painting.checks import Checked, checked
@@ -96,15 +97,14 @@ class Diffusion(Resident):
     # ---- while this has the turn
 
     def _paint(self, wish: Wish, stop: threading.Event) -> Iterator[Step]:
-        from backends.painting.drawing import Halt, draw
+        from backends.painting.drawing import draw
 
         halt = Halt(stop, self._leave)
         try:
             if halt.is_set():
                 return
             if self._loaded is None:
-                yield Step(0, phase="loading")
-                self._load(halt)
+                yield from self._load(halt)
             wanted = checked(wish, self.can, self.name)  # its files are here now and tell more
             enough = yield from draw(self._loaded, wanted, halt, self._facts())
         except Stopped:
@@ -127,11 +127,16 @@ class Diffusion(Resident):
             "dtype": loaded.dtype,
         }
 
-    def _load(self, halt: Any) -> None:
+    def _load(self, halt: Halt) -> Iterator[Step]:
+        """Load the weights, downloaded first if need be; yields how far that is."""
         self._take_over()
         from backends.painting.loading import load
 
-        folder, index = repository.locate(self.model, self.revision, halt)
+        folder, index = yield from fetched(
+            lambda arrived: repository.locate(self.model, self.revision, halt, arrived),
+            lambda told: Step(0, phase="downloading", told=told),
+        )
+        yield Step(0, phase="loading")
         self._loaded = load(folder, index, self.name, self.device)
         self._known, self._turn.holder = (folder, index), self
 

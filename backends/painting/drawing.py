@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from backends.base import BackendError
-from backends.hf.files import Stopped
+from backends.hf.hub import Halt
 from backends.images.files import written
 from backends.painting.base import Step, Wish
 from backends.painting.checks import MAX_SIDE, Checked
@@ -28,22 +28,6 @@ TILED = 1536 * 1536  # pixels above which a VAE works in tiles: a whole picture 
 # what a configuration that does not fit its weights, or a size that does not fit either, makes diffusers raise
 UNFIT = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError)
 Tell = Callable[[Step], None]
-
-
-class Halt:
-    """Several events as one: whoever draws stops once any is set."""
-
-    def __init__(self, *events: threading.Event) -> None:
-        self.events = events
-
-    def is_set(self) -> bool:
-        """Whether any is."""
-        return any(e.is_set() for e in self.events)
-
-    def look(self) -> None:
-        """Raise Stopped when any is."""
-        if self.is_set():
-            raise Stopped
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError
-from backends.hf.files import ROOM, Quiet, check_fits
+from backends.hf.files import ROOM, check_fits
+from backends.hf.hub import Quiet
 from backends.hf.loading import default_device, free_bytes
 from backends.painting import repository
 from backends.painting.base import Task

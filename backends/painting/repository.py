@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import re
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files as packaged
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError
-from backends.hf import files as hub
-from backends.hf.files import HUB_NAME, Quiet, Stopped
+from backends.hf import files, hub
+from backends.hf.files import HUB_NAME
+from backends.hf.hub import Quiet, Stopped
 from backends.painting.base import Task
 
 INDEX = "model_index.json"
@@ -163,7 +163,7 @@ def precision(folder: Path, index: Index) -> str | None:
 def weight_bytes(folder: Path, index: Index, float_bytes: int) -> int:
     """Memory that the weights take with ``float_bytes`` a number, from their headers. Raises BackendError for a cut file."""
     names = [p.relative_to(folder).as_posix() for part in index.weighted for p in (folder / part).glob("*.safetensors")]
-    return sum(hub.file_bytes(folder / n, float_bytes) for n in wanted(index, names) if n.endswith(".safetensors"))
+    return sum(files.file_bytes(folder / n, float_bytes) for n in wanted(index, names) if n.endswith(".safetensors"))
 
 
 def side(folder: Path, index: Index) -> int:
@@ -192,7 +192,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def cached(model: str, revision: str | None) -> Path | None:
     """The folder of a model that is on this machine already, complete or not; asks nobody."""
-    return hub.cached(model, revision, INDEX)
+    return files.cached(model, revision, INDEX)
 
 
 def absent(model: str) -> BackendError:
@@ -202,8 +202,8 @@ def absent(model: str) -> BackendError:
     )
 
 
-def locate(model: str, revision: str | None, stop: threading.Event) -> tuple[Path, Index]:
-    """The folder and the index of a model, downloaded if need be.
+def locate(model: str, revision: str | None, stop: hub.Flag, arrived: hub.Arrived) -> tuple[Path, Index]:
+    """The folder and the index of a model, downloaded if need be; ``arrived`` is kept up to date meanwhile.
 
     Raises:
         BackendError: there is none, it is none that can be read, or the hub refuses. Stopped: ``stop`` was set meanwhile.
@@ -217,18 +217,18 @@ def locate(model: str, revision: str | None, stop: threading.Event) -> tuple[Pat
         except BackendError:
             if not on_hub:
                 raise
-    folder = _from_hub(model, revision, stop)
+    folder = _from_hub(model, revision, stop, arrived)
     return folder, read(folder, model)
 
 
-def _from_hub(name: str, revision: str | None, stop: threading.Event) -> Path:
+def _from_hub(name: str, revision: str | None, stop: hub.Flag, arrived: hub.Arrived) -> Path:
     import httpx2  # what huggingface_hub speaks with
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     endpoint = os.environ.get("HF_ENDPOINT")
     how: dict[str, Any] = {"revision": revision, "endpoint": endpoint, "cache_dir": os.environ.get("HF_HUB_CACHE"),
-                           "tqdm_class": hub.silent(stop)}  # fmt: skip
+                           "tqdm_class": hub.silent(stop, arrived)}  # fmt: skip
     try:
         with Quiet("huggingface_hub"):
             first = Path(snapshot_download(name, allow_patterns=[INDEX], **how)) / INDEX

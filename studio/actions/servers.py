@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ QUESTION = "What is the capital of France? Answer with one word."
 TRIAL = {"timeout_s": 30.0, "retries": 0}  # somebody is looking at the button
 TRIAL_TOKENS = 200  # enough to see the end of a short thought
 SHOWN = 400  # characters of what came back
+# what a person knows of a model and its server does not tell: the words of the form, the setting, and what it is by itself
+CAN = (("Sees images", "images", True), ("May ask for pictures (image tools)", "image_tools", False),
+       ("Draws in its replies", "images_out", False))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,10 @@ def fill(name: str) -> tuple[str, str, str] | None:
     return (known.base_url, known.key_env, known.note) if known else None
 
 
-def form(name: str, url: str, key_env: str, key: str) -> dict[str, Any]:
+def form(name: str, url: str, key_env: str, key: str, can: Sequence[str] = ("images",)) -> dict[str, Any]:
     """The settings that a filled-in form means, without a model; a typed key is used from now on, for this origin only.
+
+    ``can``: those settings of ``CAN`` that are ticked.
 
     Raises:
         StudioError: no base URL. BackendError: one that cannot be, or a key that cannot be one.
@@ -63,6 +69,7 @@ def form(name: str, url: str, key_env: str, key: str) -> dict[str, Any]:
     settings["base_url"] = check_url(url.strip())
     if (key_env or "").strip():
         settings["key_env"] = key_env.strip()
+    settings |= {setting: setting in can for _, setting, default in CAN if (setting in can) != default}
     if (key or "").strip():
         keys.use(settings["base_url"], key)
     return settings

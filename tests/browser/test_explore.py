@@ -243,7 +243,7 @@ def test_prune_restore_and_undo(page: Page, served: Served) -> None:
     tree = served.studio.store.node(a).tree_id
     other = served.studio.store.add_node(tree, a, "assistant", [Part("text", "another reply")])
     page.evaluate("id => studio.open({tree: id})", tree)
-    page.locator(".card.assistant").first.get_by_role("button", name=re.compile("^Hide this branch")).click()
+    page.locator(".card.assistant").first.get_by_role("button", name=re.compile("^Prune: Hide this branch")).click()
     expect(page.locator(".card.assistant")).to_have_count(1)
     expect(page.locator(".card.assistant .body")).to_have_text("another reply")
     assert served.studio.store.node(b).pruned_at
@@ -399,7 +399,9 @@ def test_import_and_export_on_the_screen(page: Page, served: Served, shared: Any
 def test_continue_here_asks_under_an_earlier_reply(page: Page, served: Served) -> None:
     a, b, c, d = plant(served.studio, "q1", "r1", "q2", "r2")
     page.evaluate("id => studio.open({tree: id})", served.studio.store.node(a).tree_id)
-    page.locator(".card.assistant").first.get_by_role("button", name=re.compile("^Ask the next question")).click()
+    page.locator(".card.assistant").first.get_by_role(
+        "button", name=re.compile("^Continue here: Ask the next question")
+    ).click()
     expect(page.locator(".card")).to_have_count(2)
     send(page, "another way")
     finished(page, 2)

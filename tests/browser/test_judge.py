@@ -18,7 +18,7 @@ from tests import teach  # noqa: E402
 from tests.browser.test_explore import choose, finished, send  # noqa: E402
 from tests.conftest import SLOW, Served, plant, wait  # noqa: E402
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("one_thread", "no_jobs_left")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.usefixtures("one_thread", "no_jobs_left")]
 PICTURES = os.environ.get("STUDIO_PICTURES")  # a folder: keep screenshots for somebody's own eyes
 
 

@@ -18,7 +18,7 @@ from tests import teach  # noqa: E402
 from tests.browser.test_judge import shoot, to  # noqa: E402
 from tests.conftest import Served  # noqa: E402
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("no_jobs_left")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.usefixtures("no_jobs_left")]
 
 
 def curve(gain: float = 0.04) -> dict[str, object]:

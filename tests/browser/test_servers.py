@@ -73,17 +73,22 @@ def test_from_preset_to_what_was_sent(page: Page, served: Served) -> None:
         expect(said).to_have_value("It offers 2: thinker, talker")
         page.locator("#server-model input").click()
         page.get_by_role("option", name="thinker").click()
+        page.get_by_label("May ask for pictures").check()
         page.locator("#server-test").click()
         expect(said).to_have_value(re.compile(r"^It works: .* reasoning, and “Four\.”\.$"), timeout=15_000)
         page.locator("#server-add").click()
         expect(said).to_have_value(re.compile("Added 'thinker'.*until the studio ends"), timeout=15_000)
         expect(page.get_by_label("Or the key itself")).to_have_value("")
+        assert "tools" in server.requests[-1].body
+        assert served.studio.config.model("thinker").settings["image_tools"] is True
+        page.get_by_label("May ask for pictures").uncheck()
         add(page, server.base_url, "talker")
         asked_side_by_side(page, served)
     assert {r.headers["authorization"] for r in server.requests} == {f"Bearer {KEY}"}
     assert KEY not in page.content()
     assert KEY not in page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, studio.state.view])")
     assert KEY not in (served.studio.config.home / "studio.toml").read_text()
+    assert "image_tools" not in served.studio.config.model("talker").settings
     last = [r.body for r in server.requests if r.body][-1]
     assert [m["content"] for m in last["messages"]] == ["Two and two?", "Four.", "And three?"]
 
