@@ -141,7 +141,7 @@ def test_stop_while_downloading(at: Hub, folder: Path) -> None:
     threading.Timer(0.5, stop.set).start()
     threading.Timer(1.0, at.pause.set).start()
     model = create(NAME, device="cpu")
-    assert {d.phase for d in reply(model, ask("Hi"), stop)} == {"downloading"}
+    assert {d.phase for d in reply(model, ask("Hi"), stop)} <= {"downloading"}
     assert not model.describe()["loaded"]
     at.pause = None
     assert reply(model, ask("Hi"))[-1].finish == "length"
