@@ -20,7 +20,7 @@ judge: $(VENV)/.installed-judge  ## add what training a judge needs (torch, tran
 
 test: $(VENV)/.installed-test  ## run every test; browser tests where a Chromium is installed
 	@echo "== tests"
-	@OMP_WAIT_POLICY=PASSIVE nice -n 10 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 nice -n 10 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, types, layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest tests/test_layers.py

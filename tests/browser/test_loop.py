@@ -33,7 +33,7 @@ pytestmark = [
         reason="the loop needs the extras llama and judge (make test installs them)",
     ),
 ]
-FOLDERS = ("exploratory_or_companion_like_interaction", "repeated_attempts")  # the shortest dialogues of the examples
+FOLDER = "repeated_attempts"  # the shortest dialogues of the examples
 RATED, COMPARED = 15, 3
 TRAINING_S = 300.0  # for the end of a training of about a minute, on a machine that does other things too
 
@@ -112,7 +112,7 @@ def import_and_branch(page: Page, folder: Path) -> None:
     to(page, "Data")
     page.get_by_label("Or a file or folder on this computer").fill(str(folder))
     page.locator("#import-button").click()
-    expect(page.locator("#import-report")).to_contain_text("6 new trees", timeout=60_000)
+    expect(page.locator("#import-report")).to_contain_text("3 new trees", timeout=60_000)
     to(page, "Explore")
     longest(page, 24)
     for i in range(COMPARED):
@@ -132,7 +132,7 @@ def train(page: Page, home: Path) -> None:
     """The offline default; a reload and a kill in the middle; then it is the live judge."""
     to(page, "Judge")
     page.locator("#judge-name").fill("first")
-    page.locator("#judge-epochs").fill("1")
+    page.locator("#judge-epochs").fill("2")
     page.locator("#judge-rank").fill("4")
     expect(page.locator(".judge-estimate")).to_contain_text("tokens an epoch")
     page.locator("#judge-start").click()
@@ -180,8 +180,7 @@ def watch_a_score_arrive(page: Page) -> None:
 
 def test_from_an_empty_home_to_a_live_score(browser: Any, home: Path, shared: Path, tmp_path: Path) -> None:
     some = tmp_path / "some"
-    for name in FOLDERS:
-        shutil.copytree(shared / "intermt_examples" / name, some / name)
+    shutil.copytree(shared / "intermt_examples" / FOLDER, some / FOLDER)
     with serving(*studio_command(home)) as server:
         for page in opened(browser, server.address):
             import_and_branch(page, some)
