@@ -129,7 +129,7 @@ class Llama(Resident, Backend):
 def create(path: str = "", mmproj: str | None = None, **settings: Any) -> Llama:
     """The GGUF at ``path``, with images by ``mmproj``. Loads nothing yet.
 
-    ``n_ctx`` in tokens: 8192, or what the model was trained for if that is less. ``n_threads``: one a core.
+    ``n_ctx`` in tokens: 8192, or what the model was trained for if that is less. ``n_threads``: half the processors.
     ``gpu_layers``: how many run on a GPU; all that fit. ``cache_mb``: memory for dialogues that were read before.
 
     Raises:

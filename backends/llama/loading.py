@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError
-from backends.threads import WAITING, cores
+from backends.threads import WAITING
 
 DEFAULT_N_CTX = 8192
 CANDIDATES = 8  # at once; more wait for one of these to end
@@ -36,7 +36,7 @@ class Loaded:
         self._owned: list[tuple[Callable[[Any], None], Any]] = []
         self._release = weakref.finalize(self, _release, self._owned)
         self._release.atexit = False  # the system is quicker
-        self.threads = n_threads or cores()
+        self.threads = n_threads or max((os.cpu_count() or 2) // 2, 1)
         self.abort = ctypes.create_string_buffer(2)  # as a C string: empty = go on, one character = give up
         check_memory(path.name, path.stat().st_size, "choose a smaller or more strongly quantised GGUF")
         COMPLAINTS.clear()

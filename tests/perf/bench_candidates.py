@@ -25,7 +25,7 @@ from studio.actions import Ask, Studio
 from studio.config import BUILTIN, Config, has_builtin
 from tests.perf import Row, Unavailable, compare
 
-N, MAX_TOKENS, PAIRS = 8, 64, 3
+N, MAX_TOKENS, PAIRS = 8, 64, 5
 PROMPT_TOKENS, BRANCH_TOKENS = 1000, 2000
 WORDS = ("the", "old", "ship", "sailed", "past", "quiet", "walls", "and", "people", "wrote", "long", "letters", "home")
 SIDES = ("ours", "peer", "loop")
@@ -173,10 +173,9 @@ def _branch_rows(backend: Backend) -> list[Row]:
 
 
 def _first(backend: Backend, messages: list[Message]) -> float:
-    """Seconds to the first word of a short greedy reply."""
+    """Seconds to the first token of a short greedy reply."""
     start, first = time.perf_counter(), 0.0
     for delta in backend.stream(messages, Options(temperature=0, max_tokens=8), threading.Event()):
-        if delta.text and not first:
+        if (delta.text or delta.finish) and not first:  # a reply may end at its first token
             first = time.perf_counter() - start
-    assert first, "the model said nothing"
     return first
