@@ -351,6 +351,7 @@ def test_questions_and_growing_replies_take_no_notes(page: Page, served: Served,
     show(page, r)
     question = served.studio.store.path(r)[0].id
     select(page, question, "Show me")
+    page.evaluate("() => studio.refresh()")  # as a score that arrives does
     expect(page.locator("#about-passage")).to_be_hidden()
     page.keyboard.press("m")
     expect(page.locator(".toast.bad").last).to_contain_text("that message is a question")
@@ -358,7 +359,7 @@ def test_questions_and_growing_replies_take_no_notes(page: Page, served: Served,
         served.studio, [r], "one two three four five six seven eight nine ten eleven twelve", [], how(SLOW.name)
     )
     show(page, grows)
-    page.evaluate("id => studio.focus(id)", grows)
+    page.evaluate("id => { getSelection().removeAllRanges(); studio.focus(id); }", grows)
     page.keyboard.press("m")
     expect(page.locator(".toast.bad").last).to_contain_text("still growing")
     page.keyboard.press("k")
