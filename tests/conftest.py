@@ -32,8 +32,8 @@ CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-network
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files first, so that none of them is left for the end; then browser tests evenly among the others: processes that
-    share the tests rarely all drive a browser."""
+    """The loop first, then slow files over the first part, so that none is left for the end, and browser tests evenly among the
+    others: processes that share the tests rarely all train, or all drive a browser."""
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     browser = [f for f in files if f.parent.name == "browser" and f not in slow]
     others = [f for f in files if f not in (*slow, *browser)]
     places = {f: (i + 0.5) / len(own) for own in (browser, others) for i, f in enumerate(own)}
-    places |= {f: -1.0 - (f.name == "test_loop.py") for f in slow}
+    slow.sort(key=lambda f: f.name != "test_loop.py")
+    places |= {f: 0.6 * i / len(slow) for i, f in enumerate(slow)}
     items[:] = [item for f in sorted(files, key=places.__getitem__) for item in files[f]]
 
 

@@ -113,7 +113,7 @@ def test_killed_again_and_again_it_ends_the_same(tmp_path: Path, base: Path, und
     run, rng = tmp_path / "judges" / ".a.run", random.Random(4)
     for after in (2, 3, 4, 3):  # told lines, from where it went on
         process = begin(tmp_path, base, pace=0.02)
-        wait(lambda n=after: len(steps(tmp_path)) >= n, 30, "some steps")
+        wait(lambda n=after: len(steps(tmp_path)) >= n, 120, "some steps")
         time.sleep(rng.random() / 20)
         process.kill()
         process.join()
@@ -134,7 +134,7 @@ def test_killed_again_and_again_it_ends_the_same(tmp_path: Path, base: Path, und
 
 def test_incomplete_checkpoint_is_not_used(tmp_path: Path, base: Path, undisturbed: Path) -> None:  # noqa: F811
     process = begin(tmp_path, base, pace=0.02)
-    wait(lambda: len(steps(tmp_path)) >= 7, 30, "some checkpoints")
+    wait(lambda: len(steps(tmp_path)) >= 7, 120, "some checkpoints")
     process.kill()
     process.join()
     whole = last_whole(tmp_path / "judges" / ".a.run")
@@ -148,7 +148,7 @@ def test_incomplete_checkpoint_is_not_used(tmp_path: Path, base: Path, undisturb
 
 def test_interrupt_stops_after_the_step_and_goes_on(tmp_path: Path, base: Path, undisturbed: Path) -> None:  # noqa: F811
     process = begin(tmp_path, base, pace=0.05)
-    wait(lambda: len(steps(tmp_path)) >= 5, 30, "some steps")
+    wait(lambda: len(steps(tmp_path)) >= 5, 120, "some steps")
     os.kill(process.pid, signal.SIGINT)
     told = ended(process, tmp_path)
     assert told["outcome"] == "interrupted"
