@@ -20,7 +20,7 @@
     if (chip?.ariaBusy === 'true') return;  // pressed twice
     wanted = { id: card.id, place };
     if (chip) chip.ariaBusy = 'true';
-    try { await call(name, data); } finally { if (chip) chip.ariaBusy = null; }
+    try { await call(name, data); } catch (error) { wanted = null; throw error; } finally { if (chip) chip.ariaBusy = null; }
     form?.remove();  // one that is in use is not drawn anew
     await studio.refresh();
     studio.emit('changed');

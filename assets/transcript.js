@@ -126,7 +126,7 @@
 
   function render(view) {
     // before any card is moved: that takes the keyboard and the selected words from it
-    const typing = root.contains(document.activeElement) ? document.activeElement : null, words = selection();
+    const focused = root.contains(document.activeElement) ? document.activeElement : null, words = selection();
     view.shared = view.shared.map(keep);
     view.columns = view.columns.map(column => column.map(keep));
     const here = new Set([...view.shared, ...view.columns.flat()].map(c => c.id));
@@ -139,7 +139,7 @@
       h('div.lane-head', {}, h('b', {}, `Lane ${i + 1}`), h('button.tool', { title: 'Go on with this lane alone', onclick: () => studio.open({ lanes: [view.lanes[i]], node: view.lanes[i] }) }, 'Only this')),
       ...column.flatMap(under)))) : null;
     root.replaceChildren(...[view.tree ? null : welcome(), more, list, columns].filter(Boolean));
-    if (typing?.isConnected) typing.focus({ preventScroll: true });
+    if (focused?.isConnected) focused.focus({ preventScroll: true });
     if (words?.[0].isConnected && words[2].isConnected) getSelection().setBaseAndExtent(...words);
     mark(state.focus, false);
   }

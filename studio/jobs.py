@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from backends.threads import WAITING
+from backends.threads import waiting
 from studio import StudioError
 from studio.store import Store
 
@@ -95,7 +95,7 @@ def _spawn(store: Store, job_id: str, arguments: list[str]) -> None:
         # threads that wait do not burn the processors that the person's models need
         with _path(store, job_id, ".json").open("wb") as out, _path(store, job_id, ".jsonl").open("ab") as err:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-                                       env={**WAITING, **os.environ, "INTERMT_STUDIO_JOB": job_id})  # fmt: skip
+                                       env={**os.environ, **waiting(), "INTERMT_STUDIO_JOB": job_id})  # fmt: skip
     except OSError as error:
         line = f"The job cannot be started: {error.strerror}. Free some space or memory, then go on with it."
         store.update_job(job_id, status="failed", error=line)

@@ -132,9 +132,8 @@ class Proposer:
     def _call(self, node: Node, spot: tokens.Spot) -> routing.Call | None:
         """The tool that the model called for this token: the first of its calls with this caption that no token before has."""
         growing = {r.node_id: r.facts for r in self.studio.live.growing(node.tree_id)}
-        facts = (
-            growing.get(node.id) or self.studio.store.node(node.id).params
-        )  # one that is over by now was saved with its facts
+        # one that is over by now was saved with its facts
+        facts = growing.get(node.id) or self.studio.store.node(node.id).params
         calls = facts.get("image_calls") or []
         before = sum(s.caption == spot.caption and s.place < spot.place for s in tokens.spots(node.parts))
         mine = [c for c in calls if c["caption"] == spot.caption][before : before + 1]

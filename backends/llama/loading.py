@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import BackendError
-from backends.threads import WAITING
+from backends.threads import waiting
 
 DEFAULT_N_CTX = 8192
 CANDIDATES = 8  # at once; more wait for one of these to end
@@ -183,15 +183,14 @@ def _library() -> Any:
     they burn what a browser or a judge needs on the same cores: beside three busy processes on two cores, 2.5 times the time.
     """
     global _listener
-    before = dict(os.environ)
-    for name, value in WAITING.items() if before.keys().isdisjoint(WAITING) else ():
-        os.environ[name] = value  # OpenMP looks once, while it is loaded
+    added = waiting()
+    os.environ.update(added)  # OpenMP looks once, while it is loaded
     try:
         import llama_cpp.llama_cpp as lib
         import llama_cpp.mtmd_cpp as mtmd
     finally:
-        for name in WAITING.keys() - before.keys():  # what this process starts later decides for itself
-            os.environ.pop(name, None)
+        for name in added:  # what this process starts later decides for itself
+            del os.environ[name]
     if _listener is None:
 
         def hear(level: int, text: bytes, _: Any) -> None:

@@ -158,6 +158,19 @@ def dense(browser: Any, painting: Served) -> Iterator[Page]:
     assert not troubles, troubles
 
 
+def stroke_with_a_hole() -> Image.Image:
+    """A line with a brush of 8 pixels, and a dot erased from it, as geometry has them."""
+    stroke = Image.new("1", (96, 64))
+    pen = ImageDraw.Draw(stroke)
+    for y in range(64):
+        for x in range(60):  # a pixel is in by its middle: 4 around the line, and not 4 around the erased dot
+            px, py = x + 0.5, y + 0.5
+            near = max(0.0, 20 - px, px - 50) ** 2 + (py - 30) ** 2 < 16
+            if near and (px - 35) ** 2 + (py - 30) ** 2 >= 16:
+                pen.point((x, y), 1)
+    return stroke
+
+
 def test_a_mask_drawn_at_any_zoom_is_sent_in_pixels_of_the_picture(dense: Page, painting: Served) -> None:
     page, studio = dense, painting.studio
     node, source = planted(studio, noise((96, 64)))
@@ -202,15 +215,7 @@ def test_a_mask_drawn_at_any_zoom_is_sent_in_pixels_of_the_picture(dense: Page, 
     mask = mask.convert("1")
     assert mask.crop((60, 0, 96, 64)).getbbox() == (10, 5, 21, 12)
     assert mask.crop((70, 5, 81, 12)).getextrema() == (255, 255)
-    stroke = Image.new("1", (96, 64))
-    pen = ImageDraw.Draw(stroke)
-    for y in range(64):
-        for x in range(60):  # a pixel is in by its middle: 4 around the line, and not 4 around the erased dot
-            px, py = x + 0.5, y + 0.5
-            near = max(0.0, 20 - px, px - 50) ** 2 + (py - 30) ** 2 < 16
-            if near and (px - 35) ** 2 + (py - 30) ** 2 >= 16:
-                pen.point((x, y), 1)
-    apart = ImageChops.logical_xor(mask.crop((0, 0, 60, 64)), stroke.crop((0, 0, 60, 64)))
+    apart = ImageChops.logical_xor(mask.crop((0, 0, 60, 64)), stroke_with_a_hole().crop((0, 0, 60, 64)))
     assert apart.convert("L").histogram()[255] <= 8  # only pixels that the round edge halves
 
     (made,) = run.pictures
