@@ -12,15 +12,17 @@ window.studioClaim = (() => {
     const between = figure.interval ? `95 % interval ${unit(figure.interval[0])} to ${unit(figure.interval[1])}` : 'no interval';
     const beside = Object.entries(figure.beside).map(([name, x]) => `${name} ${unit(x)}`).join(', ');
     return h('div.claim-figure', {}, h('p', {}, h('b', {}, `${unit(value)} `), says), h('p', {}, `n ${figure.n} ${of} of ${many(figure.trees, 'unseen dialogue', 'unseen dialogues')}; ${between}.`),
-      figure.note ? h('p.soft', {}, `Note: ${figure.note}.`) : null, beside ? h('p', {}, `Beside it: ${beside}.`) : null,
+      figure.note ? h('p.soft', {}, `Note: ${figure.note}.`) : null, beside ? h('p', {}, `Baselines: ${beside}.`) : null,
       figure.apart ? null : h('p.soft', {}, 'Of all its dimensions together: they were not kept apart.'));
   }
 
   function lines(told, name, score) {
     const few = told.labels < told.enough;
-    return [h('h3', {}, name), h('p', {}, score), h('p', {}, 'Judge ', h('b', {}, told.judge), `, which learned this from ${many(told.labels, 'label', 'labels')}. `,
+    return [h('h3', {}, name), h('p', {}, score), h('p', {}, 'Judge ', h('b', {}, told.judge), `, which learned this from ${many(told.labels, 'label', 'labels')}${told.derived_labels ? ` and ${many(told.derived_labels, 'pair', 'pairs')} derived from scores` : ''}. `,
       few ? h('span.claim-few', {}, `That is below ${told.enough}: too few to trust.`) : null, told.since ? ` ${many(told.since, 'label is', 'labels are')} newer than it.` : null),
-    told.pairs ? measured(told.pairs, told.pairs.accuracy, percent, 'of pairs put in the order that people did', 'pairs') : null,
+    told.pairs ? measured(told.pairs, told.pairs.accuracy, percent, 'of comparisons decided as people did', 'comparisons') : null,
+    told.pairs && told.verdict.says ? h(`p.verdict.${told.verdict.kind}`, {}, told.verdict.says) : null,
+    told.derived ? measured(told.derived, told.derived.accuracy, percent, 'of pairs derived from scores put in their order', 'pairs') : null,
     told.scores ? measured(told.scores, told.scores.error, points, 'points of score away from people, on average', 'scores') : null,
     told.untested ? h('p.claim-few', {}, told.untested) : null].filter(Boolean);
   }

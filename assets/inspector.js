@@ -13,7 +13,7 @@
     const data = await call('outline', { tree });
     if (mapped !== tree) return;
     window.studioJudge.paint(data.nodes);
-    map.setTree(data);
+    map.setTree({ ...data, ends: window.studioJudge.ends() });
     map.setView({ focus: state.focus, lanes: state.view.lanes });
   }
 

@@ -42,7 +42,7 @@
     const longer = curve.baselines.longer;
     return h('details', { open: unfolded, ontoggle: e => { unfolded = e.target.open; } }, h('summary', {}, 'The curve as numbers'),
       table('Accuracy by ratings', ['Ratings', 'Dialogues', 'Accuracy', '95 % interval', `Over ${curve.orders} orders`], curve.points.map(p => [String(p.ratings), String(p.trees), percent(p.accuracy), span(p.interval), range(p.seeds)])),
-      h('p.warn', {}, `Beside it: coin ${percent(0.5)}, by chance ${span(curve.baselines.coin.interval)}${longer.value === null ? '' : `; longer reply ${percent(longer.value)} (${span(longer.interval)})`}.`),
+      h('p.warn', {}, `Baselines: coin ${percent(0.5)}, by chance ${span(curve.baselines.coin.interval)}${longer.value === null ? '' : `; longer reply ${percent(longer.value)} (${span(longer.interval)})`}.`),
       table('By dimension, with all ratings', ['Dimension', 'Test pairs', 'Accuracy', '95 % interval', 'Last doubling, points'], curve.by.map(r => [bars.name(r.dimension), String(r.n), r.accuracy === null ? '–' : percent(r.accuracy), span(r.interval), r.gain?.interval ? `${points(r.gain.value)} (${points(r.gain.interval[0])} to ${points(r.gain.interval[1])})` : 'too few pairs'])));
   }
 
@@ -57,8 +57,8 @@
     if (!j || j.status === 'done') return null;
     const words = { running: 'measuring', stopped: 'stopped', failed: 'failed' };
     return h('section.judge-job', { 'data-job': j.id }, h('header', {}, h('b', {}, 'Curve'), h('span.soft', { role: 'status' }, words[j.status]), h('progress', { max: 1, value: j.progress, ariaLabel: 'Progress of the curve' }),
-      h('span', {}, j.step ? `step ${j.step} of ${j.steps}` : j.status === 'running' ? 'getting ready …' : ''), h('span.soft', {}, j.status === 'running' ? time(j.eta_s) : ''),
-      j.status === 'running' ? h('button', { onclick: () => act('judge_stop', { job: j.id }) }, 'Stop') : h('button', { onclick: () => act('judge_go_on', { job: j.id }) }, 'Go on')),
+      h('span', {}, j.step ? `step ${j.step} of ${j.steps}` : j.status === 'running' ? 'starting' : ''), h('span.soft', {}, j.status === 'running' ? time(j.eta_s) : ''),
+      j.status === 'running' ? h('button', { onclick: () => act('judge_stop', { job: j.id }) }, 'Stop') : h('button', { onclick: () => act('judge_go_on', { job: j.id }) }, 'Resume')),
     j.message ? h('p.warn', {}, j.message) : null, j.error ? h('p.problem', { role: 'alert' }, j.error) : null);
   }
 
@@ -83,8 +83,8 @@
   function estimate(learning) {
     const { total, more: n } = learning.next;
     if (!total) return null;
-    const gain = total.gain ? `all in all about ${points(total.gain.value)} points of accuracy (${points(total.gain.interval[0])} to ${points(total.gain.interval[1])}), read off the last doubling of the curve below` : 'what they gain is told once the curve below is measured';
-    return h('p.warn', {}, `Estimates for ${n} more ratings mixed as your ${total.ratings} until now: ${gain}.`);
+    const gain = total.gain ? `: all in all about ${points(total.gain.value)} points of accuracy (${points(total.gain.interval[0])} to ${points(total.gain.interval[1])}), read off the last doubling of the curve below` : '. Measure the curve to estimate the gain';
+    return h('p.warn', {}, `Assumes the next ${n} ratings are like the ${total.ratings.toLocaleString('en')} so far${gain}.`);
   }
 
   window.studioLearning = { section, more, estimate, HEAD };

@@ -88,24 +88,25 @@ window.studioPanel = (() => {
   const news = () => now.tasks.filter(t => t.state !== 'done' || t.note);  // what went well shows in the table
 
   /* ---- one dialogue */
-  function score(code, pair, judge) {
-    if (!pair) return '–';
-    const [value, spread] = pair, share = Math.max(0, Math.min(1, value / 3)) * 100;
-    const labels = judge.learned[code] || 0, few = judge.kind === 'trained' && labels < now.enough;
-    const text = `${bars.name(code)}: ${value.toFixed(2)}${spread === null ? '' : `, give or take ${spread.toFixed(2)}`}${few ? `; learned from ${many(labels, 'label', 'labels')}, too few to trust` : ''}`;
-    return h(few ? 'span.score.few' : 'span.score', { title: text }, h('span.judge-track', { ariaHidden: 'true' }, h('span.judge-fill', { style: `width:${share}%` })), `${short(pair)}${few ? '?' : ''}`, h('span.hidden-text', {}, ` ${text}`));
+  function score(code, one, judge) {
+    if (!one) return '–';
+    const { few, words } = judge.kind === 'trained' ? bars.rests(code, { trained: judge.learned, derived: judge.derived }) : { few: false, words: '' };
+    const text = `${bars.name(code)}: ${bars.says(one)}${few ? `; ${words}` : ''}`;
+    const track = one.share === undefined ? null : h('span.judge-track', { ariaHidden: 'true' }, h('span.judge-fill', { style: `width:${100 * one.share}%` }));
+    return h(few ? 'span.score.few' : 'span.score', { title: text }, track, `${short(one)}${few ? '?' : ''}`, h('span.hidden-text', {}, ` ${text}`));
   }
 
-  const short = ([value, spread]) => value.toFixed(spread === null ? 0 : 1);  // who never wavers said a whole number
+  /* Who never wavers gave a whole number. */
+  const short = one => one.value !== undefined && (one.spread === null || one.spread === undefined) ? String(one.value) : bars.number(one);
 
   const opens = (row, ...more) => h('button.open', { onclick: () => { document.querySelector('#screens [role=tab]').click(); studio.open({ node: row.id }).catch(quietly); }, title: 'Open it in Explore' }, `Turn ${row.turn} · ${row.start || (row.picture ? 'a picture' : 'no words')}`, ...more);
 
   function columns() {
-    if (!now.chosen.length) return [h('p.warn', {}, 'Nobody is chosen yet.')];
+    if (!now.chosen.length) return [h('p.warn', {}, 'Select judges.')];
     if (!now.shown) return [h('p.warn', {}, 'No dialogue is open. Open one on Explore; its replies then stand here, each judge’s scores beside yours.')];
     const code = kept('dimension', 'overall'), codes = bars.codes;
     const select = h('select', { ariaLabel: 'Dimension shown', onchange: e => { keep('dimension', e.target.value); draw(); } }, ...[[ALL, 'All dimensions'], ...codes.map(c => [c, bars.name(c)])].map(([v, t]) => h('option', { value: v, selected: v === code }, t)));
-    const listed = said => h('span.all-scores', {}, codes.filter(c => said[c] !== undefined).map(c => `${c === 'overall' ? 'all' : c} ${Array.isArray(said[c]) ? short(said[c]) : said[c]}`).join(' · ') || '–');
+    const listed = said => h('span.all-scores', {}, codes.filter(c => said[c] !== undefined).map(c => `${bars.short(c)} ${typeof said[c] === 'object' ? short(said[c]) : said[c]}`).join(' · ') || '–');
     const cell = (row, name) => h('td', {}, row.waits && !Object.keys(row.said[name]).length ? h('span.soft', {}, 'waits for your rating') : code === ALL ? listed(row.said[name]) : score(code, row.said[name][code], now.judges.find(j => j.name === name)));
     return [h('p.warn', {}, `“${now.shown.title || 'untitled'}”, ${many(now.shown.rows.length, 'reply', 'replies')}; the path open in Explore comes first, in bold.`), h('div.panel-line', {}, h('label', {}, 'Show ', select)),
       h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'Scores side by side' }, h('table', {}, h('thead', {}, h('tr', {}, ...['Reply', 'You', ...now.chosen.map(n => title(now.judges.find(j => j.name === n)))].map(t => h('th.column', { scope: 'col' }, t)))),
@@ -114,8 +115,8 @@ window.studioPanel = (() => {
 
   function apart() {
     if (!now.shown || now.chosen.length < 2) return [];
-    const line = found => h('li', {}, opens(found), ' ', h('span.soft', {}, `${bars.name(found.dimension)}: ${Object.entries(found.said).map(([n, v]) => `${label(n)} ${v.toFixed(1)}`).join(', ')} (${found.gap.toFixed(1)} apart)`));
-    return [h('h3', {}, 'Where they part'), now.shown.apart.length ? h('ol', {}, ...now.shown.apart.map(line)) : h('p.warn', {}, 'Nowhere, in what two of them have scored and you may see.')];
+    const line = found => h('li', {}, opens(found), ' ', h('span.soft', {}, `${bars.name(found.dimension)}: ${Object.entries(found.said).map(([n, one]) => `${label(n)} ${short(one)}`).join(', ')} (${Math.round(100 * found.gap)} % of the range apart)`));
+    return [h('h3', {}, 'Disagreements'), now.shown.apart.length ? h('ol', {}, ...now.shown.apart.map(line)) : h('p.warn', {}, 'No disagreements yet.')];
   }
 
   /* ---- agreement */
@@ -126,16 +127,16 @@ window.studioPanel = (() => {
   function agreement() {
     if (!now.chosen.length || !agreed) return [];
     const one = j => [h('h4', {}, title(j)), h('p.warn', {}, `Over ${many(j.trees, 'dialogue', 'dialogues')} that you rated. ${j.kind === 'trained' ? `Training trees left out: ${j.left_out}.` : 'It was not trained here, so none is left out.'}${j.missing ? ` Not scored yet: ${many(j.missing, 'reply', 'replies')}.` : ''}${j.why ? ` ${j.why}` : ''}`),
-      !j.rows.length ? h('p.warn', {}, 'Nothing to measure: no reply that you rated in these dialogues has its score.')
-        : h('div.table', { tabIndex: 0, role: 'region', ariaLabel: `Agreement of ${title(j)} with you` }, h('table', {}, h('thead', {}, h('tr', {}, ...['Dimension', 'Same score as you, rounded (95 % interval)', 'Same reply preferred (95 % interval)', ''].map(t => h('th', { scope: 'col' }, t)))),
-          h('tbody', {}, ...j.rows.map(r => h('tr', {}, h('td', {}, bars.name(r.dimension), r.dimension === 'overall' && r.level === 'global' ? ', dialogues' : ''), h('td', {}, exact(r.scores)), h('td', {}, right(r.pairs)), h('td.soft', {}, few(r)))))))];
+      !j.rows.length ? h('p.warn', {}, 'This judge has not scored any reply you rated.')
+        : h('div.table', { tabIndex: 0, role: 'region', ariaLabel: `Agreement of ${title(j)} with you` }, h('table', {}, h('thead', {}, h('tr', {}, ...['Dimension', 'Same score as you, rounded (95 % interval)', 'Same reply preferred (95 % interval)', 'Order of your scores kept', ''].map(t => h('th', { scope: 'col' }, t)))),
+          h('tbody', {}, ...j.rows.map(r => h('tr', {}, h('td', {}, bars.name(r.dimension), r.dimension === 'overall' && r.level === 'global' ? ' (dialogue)' : ''), h('td', {}, exact(r.scores)), h('td', {}, right(r.pairs)), h('td', {}, r.derived ? right(r.derived) : '–'), h('td.soft', {}, few(r)))))))];
     return [h('h3', {}, 'Agreement with you so far'), ...agreed.judges.flatMap(one)];
   }
 
   /* ---- two versions */
   function pairing() {
     const names = trained(), pair = versions();
-    if (!pair) return [h('p.warn', {}, 'Two trained versions can be compared here; there are fewer.')];
+    if (!pair) return [h('p.warn', {}, 'Two trained versions can be compared here.')];
     const change = (i, value) => { const next = [...pair]; next[i] = value; if (next[0] === next[1]) next[1 - i] = names.find(n => n !== value); keep('versions', next); load().catch(quietly); };
     const select = i => h('select', { ariaLabel: i ? 'Second version' : 'First version', onchange: e => change(i, e.target.value) }, ...names.map(n => h('option', { value: n, selected: n === pair[i] }, n)));
     return [h('div.panel-line', {}, select(0), ' against ', select(1), compared?.missing ? h('button', { disabled: busy(), onclick: () => act('panel_score_versions', { a: pair[0], b: pair[1] }) }, `Score what both need (${compared.missing} to do)`) : null)];
@@ -153,11 +154,11 @@ window.studioPanel = (() => {
   function duel() {
     if (!versions() || !compared) return [];
     if (compared.nothing) return [h('p.warn', { role: 'status' }, compared.nothing)];
-    const head = ['Dimension', 'Same reply preferred as you', 'Nearer to your scores'];
+    const head = ['Dimension', 'Same reply preferred as you', 'Order of your scores kept', 'Nearer to your scores'];
     return [h('p.warn', {}, `${compared.a} minus ${compared.b}, on ${many(compared.trees, 'dialogue', 'dialogues')} that you rated and neither learned from; training trees left out: ${compared.left_out}. Brackets: 95 % bootstrap by dialogue, paired. Of twenty such lines about one leaves 0 out by chance.`),
       !compared.rows.length ? h('p.warn', {}, compared.missing ? 'They have not scored these dialogues yet.' : 'No reply was scored by both on a dimension that you rated.')
         : h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'Two versions compared' }, h('table', {}, h('thead', {}, h('tr', {}, ...head.map(t => h('th', { scope: 'col' }, t)))),
-          h('tbody', {}, ...compared.rows.map(r => h('tr', { 'data-versus': `${r.level}-${r.dimension}` }, h('td', {}, bars.name(r.dimension), r.dimension === 'overall' && r.level === 'global' ? ', dialogues' : ''), h('td', {}, verdict(r.pairs)), h('td', {}, verdict(r.error, 'points')))))))];
+          h('tbody', {}, ...compared.rows.map(r => h('tr', { 'data-versus': `${r.level}-${r.dimension}` }, h('td', {}, bars.name(r.dimension), r.dimension === 'overall' && r.level === 'global' ? ' (dialogue)' : ''), h('td', {}, verdict(r.pairs)), h('td', {}, verdict(r.derived)), h('td', {}, verdict(r.error, 'points')))))))];
   }
 
   /* ---- drawing: only a part whose data changed is drawn again, and what has the keyboard keeps it */

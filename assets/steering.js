@@ -137,7 +137,7 @@ window.studioSteering = (() => {
     if (!scored.length) return toast('The judge has not scored this reply yet, so there is nothing to beat.', { bad: true });
     const chosen = scored.includes(first()) ? first() : scored[0];
     const margin = h('input', { type: 'number', min: 0, step: 'any' });
-    const hint = () => { const [value, spread] = card.judge[select.value]; margin.placeholder = `${(spread || 0).toFixed(2)}, the spread`; note.textContent = `This reply has ${value.toFixed(2)}.`; };
+    const hint = () => { const one = card.judge[select.value]; margin.placeholder = `${(one.spread || 0).toFixed(2)}, the spread`; note.textContent = `This reply: ${bars.says(one)}.`; };
     const select = dimensions(chosen, { onchange: () => hint() }), most = h('input', { type: 'number', min: 1, max: now.replies, value: now.most }), note = h('span.soft');
     hint();
     const begin = async () => { now = await call('steer_better', { node: card.id, dimension: select.value, most: Number(most.value), margin: margin.value, blind: bars.blind(), how: studio.asking() }); draw(); await load(); };

@@ -195,6 +195,7 @@ window.studio = (() => {
     const answer = await call('poll', { tree: state.view?.tree });
     const changed = state.seen !== null && state.seen !== answer.seen;
     state.seen = answer.seen;
+    emit('judge', answer.judge);
     if (!changed || state.following) return;
     if (answer.growing.length) follow(state.view.tree);
     emit('elsewhere');

@@ -1,6 +1,6 @@
 /* The tree map on a canvas: circles ask, squares answer; colour is the judge's score, a ring is label coverage, the
    current path is bold, pruned branches are faint. Owns drawing, pointer and keys; never asks for data, never changes
-   a tree. window.studioTreeMap(element, {onSelect(id), onHover(id | null)}) -> {setTree, setView, move, zoom, fit,
+   a tree. window.studioTreeMap(element, {onSelect(id), onHover(id | null)}) -> {setTree, setView, colour, move, zoom, fit,
    foldToggle, foldOthers, folded, nodeAt, positionOf, resize, stats, destroy}. Needs treemap_layout.js. */
 'use strict';
 (() => {
@@ -17,12 +17,12 @@
       ['data-act="foldOthers"', 'Fold', 'Fold the branches off the current path, or unfold all'],
     ].map(button).join('</button>')}</button></div>
     <div class="map-legend"><span><i class="map-circle"></i>question</span><span><i class="map-square"></i>reply</span>
-      <span><i class="map-rated"></i>rated</span><span class="map-ramp">judge 0<i></i>3</span></div>
+      <span><i class="map-rated"></i>rated</span><span class="map-ramp"><span class="map-low">0</span><i></i><span class="map-high">1</span></span></div>
     <div class="map-said" aria-live="polite"></div>
     <div class="map-tip" hidden></div>`;
 
-  /* Colour of an expected score 0..3, or null without a judge. */
-  const colourOf = score => (score == null ? null : CIVIDIS[Math.round(Math.min(3, Math.max(0, score)) / 3 * 8)]);
+  /* Colour of a score's place between the ends of its scale, 0..1, or null without a judge. */
+  const colourOf = score => (score == null ? null : CIVIDIS[Math.round(Math.min(1, Math.max(0, score)) * 8)]);
 
   /* ---- drawing: one frame of what is in view */
   class Painter {
@@ -153,7 +153,7 @@
     }
 
     /* data: {tree_id, nodes: [{id, parent, role, label, coverage, score, starred, pruned, status, thumb, model}]},
-       parents before children, siblings in order; coverage 0..1, score 0..3 or null.
+       parents before children, siblings in order; coverage 0..1, score 0..1 (place on the judge's scale) or null, said: it in words.
        The tree that is shown already keeps zoom, pan and folds. */
     setTree(data) {
       const { none, tools, legend, ramp } = this.ui, { nodes } = data;
@@ -161,11 +161,22 @@
       none.hidden = nodes.length > 0;
       tools.hidden = legend.hidden = !nodes.length;
       ramp.hidden = !nodes.some(n => n.score != null);
+      const [low, high] = data.ends || ['low', 'high'];
+      ramp.querySelector('.map-low').textContent = `judge ${low}`;
+      ramp.querySelector('.map-high').textContent = high;
       if (!this.plan.at(this.hovered)) this.hover(null);
       clearInterval(this.timer);
       const growing = nodes.some(n => n.status === 'streaming');
       if (growing) this.timer = setInterval(() => this.calm.matches || this.ask(), 80);
       this.say();
+    }
+
+    /* The score of one node, while its reply grows; unknown ids are ignored. */
+    colour(id, score) {
+      const place = this.plan.at(id);
+      if (!place || place.node.score === score) return;
+      place.node.score = score;
+      this.ask();
     }
 
     setView(view) { this.plan.setView(view); this.say(); }  // {focus: id, lanes: [ids of the current paths' ends]}

@@ -283,7 +283,7 @@ window.studioTreeLayout = (() => {
     const reply = node.role === 'assistant', coverage = Math.round((node.coverage || 0) * 4);
     return [
       `${reply ? 'Reply' : 'Question'} ${index + 1} of ${parent.children.length}`, `turn ${(depth >> 1) + 1}`,
-      reply && `rated ${coverage} of 4`, node.score != null && `judge ${node.score.toFixed(1)}`,
+      reply && `rated ${coverage} of 4`, node.said && `judge ${node.said}`,
       node.status !== 'done' && node.status, node.starred && 'starred', node.pruned && 'pruned',
       hidden && `${hidden} folded`,
     ].filter(Boolean);

@@ -43,7 +43,7 @@ def composer(models: list[str], chosen: list[str], max_replies: int) -> Composer
     with gr.Column(elem_id="composer"):
         lanes, best, pictures, more, kept = (gr.Textbox(visible=False) for _ in range(5))
         gr.HTML(
-            '<div id="steer-run"></div><div id="lane-note"></div><div id="picture-chips"></div>',
+            '<div id="judge-state" role="status" hidden></div><div id="steer-run"></div><div id="lane-note"></div><div id="picture-chips"></div>',
             elem_id="lane-note-place",
         )
         with gr.Row(elem_id="composer-row"):

@@ -16,6 +16,7 @@ class Data(NamedTuple):
     path: gr.Textbox
     images: gr.Textbox
     skip_bad: gr.Checkbox
+    labels: gr.Checkbox
     load: gr.Button
     imported: gr.Markdown
     save: gr.Button
@@ -27,10 +28,15 @@ class Data(NamedTuple):
 def data(counts: str) -> Data:
     """Build the screen; ``counts`` is a Markdown table of what there is."""
     with gr.Column(elem_classes="page"):
-        gr.Markdown("## Import\nDialogues of this studio (`.zip`, `.jsonl`), of the InterMT web examples, or rows of InterMT-Bench. "
-                    "Importing the same file twice adds nothing.")  # fmt: skip
+        gr.Markdown(
+            "## Import\nDialogues of this studio (`.zip`, `.jsonl`), of the InterMT web examples, rows of InterMT-Bench, or "
+            "OpenAssistant's trees and messages (`.jsonl`, `.jsonl.gz`), with their ranks as comparisons. "
+            "Importing the same file twice adds nothing."
+        )
         with gr.Row():
-            upload = gr.File(label="A file", file_count="single", file_types=[".json", ".jsonl", ".zip"], height=130)
+            upload = gr.File(
+                label="A file", file_count="single", file_types=[".json", ".jsonl", ".zip", ".gz"], height=130
+            )
             with gr.Column():
                 path = gr.Textbox(label="Or a file or folder on this computer", placeholder="/home/me/intermt_examples")
                 images = gr.Textbox(
@@ -39,6 +45,7 @@ def data(counts: str) -> Data:
                 )
         with gr.Row():
             skip_bad = gr.Checkbox(label="Leave out rows that cannot be read, and import the rest", value=False)
+            labels = gr.Checkbox(label="Keep OpenAssistant's label averages as scores of own dimensions", value=False)
             load = gr.Button("Import", variant="primary", scale=0, min_width=160, elem_id="import-button")
         imported = gr.Markdown(elem_id="import-report")
         gr.Markdown(
@@ -50,4 +57,4 @@ def data(counts: str) -> Data:
         gr.Markdown("## What there is")
         table = gr.Markdown(counts, elem_id="counts")
         section = statistics()
-    return Data(upload, path, images, skip_bad, load, imported, save, saved, table, section)
+    return Data(upload, path, images, skip_bad, labels, load, imported, save, saved, table, section)

@@ -15,7 +15,8 @@ SCRIPTS = ("boot", "studio", "feedback", "rating", "claim", "judgebar", "waiting
            "checks", "picture", "picture_chips", "retrieve",
            "generate_runs", "generate", "generate_models",
            "proposal_forms", "proposals", "sampling", "sidebar", "treemap_layout", "treemap", "inspector",
-           "keys", "verify", "annotate", "panel", "learning", "judgecurves", "judge", "models")  # fmt: skip
+           "keys", "verify", "annotate", "panel", "learning", "judgecurves", "judge_state", "judge_form",
+           "judge_jobs", "judge_versions", "judge", "models")  # fmt: skip
 
 
 class Parts(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from judge import attention
+from judge import attention, selfcheck, support
 from judge.encoding import Encoder, QwenEncoder, SmolVLMEncoder
 from judge.rubric import JudgeError
 
@@ -64,15 +64,54 @@ def load(name: str, cache: Path, device: str | None = None, dtype: torch.dtype |
     attention.register()
     try:
         model, encoder = _load(path, dtype)
-        model.to(device)
+        model.to(device).eval().requires_grad_(False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise JudgeError(f"Cannot load the backbone {name!r}: {line}") from error
+        raise _unloadable(name, error) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise JudgeError(
             f"The backbone {name!r} does not fit in memory. Choose a smaller one, or close other programs."
         ) from error
-    return Backbone(name, model.eval().requires_grad_(False), encoder, fingerprint(path))
+    backbone = Backbone(name, model, encoder, fingerprint(path))
+    _check(backbone, cache)
+    return backbone
+
+
+def _check(backbone: Backbone, cache: Path) -> None:
+    """Raises JudgeError where packed scores would not be exact; see ``judge.support`` and ``judge.selfcheck``."""
+    model, mrope = backbone.model, isinstance(backbone.encoder, QwenEncoder)
+    ids = backbone.encoder.ids(
+        " ".join(["the", "quick", "brown", "fox", "saw", "a", "grey", "owl", "near", "the", "old", "mill"] * 3)
+    )
+    ids = ids[:64]
+    three = ids[:3][None].to(next(model.parameters()).device)
+    at = torch.arange(3, device=three.device)
+    support.check_model(model, three, at.expand(3, 1, 3) if mrope else at[None])
+    selfcheck.ensure(model, ids, mrope, cache, backbone.fingerprint)
+
+
+def load_encoder(name: str, cache: Path) -> Backbone:
+    """A backbone without its weights: enough to count tokens, in a second and in little memory.
+
+    Raises:
+        JudgeError: as ``load``, as far as it shows without weights.
+    """
+    import transformers
+
+    path = locate(name, cache)
+    attention.register()
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
+        support.check_class(config)
+        with torch.device("meta"):
+            model = transformers.AutoModel.from_config(config, dtype=torch.float32)
+        return Backbone(name, model, _encoder(path, config, model), "")
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unloadable(name, error) from error
+
+
+def _unloadable(name: str, error: Exception) -> JudgeError:
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return JudgeError(f"Cannot load the backbone {name!r}: {line}")
 
 
 def locate(name: str, cache: Path) -> str:
@@ -103,9 +142,7 @@ def unpack(gguf: Path, cache: Path) -> Path:
     """The safetensors of a GGUF file, de-quantised once (seconds to minutes) and then kept under ``cache``."""
     import transformers
 
-    with gguf.open("rb") as file:
-        digest = hashlib.sha256(file.read(2**20) + str(gguf.stat().st_size).encode()).hexdigest()[:16]
-    folder = cache / f"{gguf.stem}-{digest}"
+    folder = cache / f"{gguf.stem}-{_whole_hash(gguf, cache)[:32]}"
     if folder.is_dir():
         return folder
     temp = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -125,6 +162,21 @@ def unpack(gguf: Path, cache: Path) -> Path:
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return folder
+
+
+def _whole_hash(gguf: Path, cache: Path) -> str:
+    """SHA-256 of every byte. Noted under ``cache`` by path, size and time of change, so that gigabytes are read once."""
+    from judge.files import write_whole  # that module loads backbones
+
+    stat = gguf.stat()
+    state = f"{gguf.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    note = cache / "hashed" / f"{hashlib.sha256(state.encode()).hexdigest()[:32]}.txt"
+    if note.is_file():
+        return note.read_text(encoding="utf-8")
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_whole(note, digest.encode())
+    return digest
 
 
 def fingerprint(path: str) -> str:
@@ -148,25 +200,33 @@ def _load(path: str, dtype: torch.dtype) -> tuple[Any, Encoder]:
 
     safe: dict[str, Any] = {"trust_remote_code": False}
     config = transformers.AutoConfig.from_pretrained(path, **safe)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path, **safe)
+    support.check_class(config)
     parts = {k: attention.NAME if k == "text_config" else "sdpa" for k in config.sub_configs}
     model = transformers.AutoModel.from_pretrained(
         path, dtype=dtype, use_safetensors=True, attn_implementation={"": attention.NAME, **parts}, **safe
     )
+    return model, _encoder(path, config, model)
+
+
+def _encoder(path: str, config: Any, model: Any) -> Encoder:
+    """What speaks to a model of this configuration; ``model`` may have no weights."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     if config.model_type in QWEN:
         processor = _image_processor(path, size={"shortest_edge": 56 * 56, "longest_edge": MAX_IMAGE_TOKENS * 28 * 28})
-        return model, QwenEncoder(tokenizer, processor, model.get_rope_index)
+        return QwenEncoder(tokenizer, processor, model.get_rope_index)
     if config.model_type in SMOLVLM:
         vision = config.vision_config
         tokens = ((vision.image_size // vision.patch_size) ** 2) // config.scale_factor**2
-        return model, SmolVLMEncoder(
+        return SmolVLMEncoder(
             tokenizer, _image_processor(path, do_image_splitting=False, return_row_col_info=True), tokens
         )
-    if "vision_config" in parts:
+    if "vision_config" in config.sub_configs:
         raise ValueError(
             f"pictures of a {config.model_type} are not supported yet. Use a Qwen-VL, a SmolVLM, or a text model."
         )
-    return model, Encoder(tokenizer)
+    return Encoder(tokenizer)
 
 
 def _image_processor(path: str, **settings: Any) -> Any:

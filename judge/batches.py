@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
 from judge.encoding import Encoder
-from judge.examples import Comparison, Example, Score
-from judge.packing import Item, Part, Piece, bundle, pack, plan
-from judge.rubric import JudgeError, check, dimensions
+from judge.examples import Comparison, Example, Score, level_of
+from judge.groups import group_of
+from judge.labels import Skipped
+from judge.packing import Forest, Item, Part, Piece, bundle, pack, plan_items
+from judge.rubric import JudgeError, dimensions
 from studio.tree import Tree
 
 Batch = dict[str, Any]
@@ -45,74 +48,157 @@ class Reader:
         return self.encoder.pixels(pictures, known)
 
 
+@dataclass
+class Step:
+    """What is scored at once, so that both replies of every label are there. ``sequences``: parts packed behind one another.
+
+    More than one sequence only where a label's replies do not fit into one; ``items`` are those labels' then.
+    """
+
+    sequences: list[list[Part]]
+    items: list[Item] | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Of all sequences."""
+        return sum(part.tokens for parts in self.sequences for part in parts)
+
+    def labelled(self) -> list[tuple[Part, Item]]:
+        """Each item with a part of its tree."""
+        if self.items is not None:
+            return [(self.sequences[0][0], item) for item in self.items]
+        return [(part, item) for parts in self.sequences for part in parts for item in part.items]
+
+
 class Forests(Dataset[Batch]):
     """Labelled examples as packed batches of at most ``max_tokens``, the same ones every time.
 
     ``multiple``: batches without labels are added until their number is a multiple of this, so that several processes
-    take equally many.
+    take equally many. ``skipped``: labels that cannot be read, and those read without their beginning, with the reason.
     """
 
     def __init__(self, examples: Sequence[Example], encoder: Encoder, rows: Sequence[str], *, max_tokens: int, max_path: int,
-                 copies: int = 0, seed: int = 0, multiple: int = 1) -> None:  # fmt: skip
-        """Raises JudgeError: nothing to learn from, a reply too long, a dimension that the head lacks."""
+                 copies: int = 0, seed: int = 0, multiple: int = 1, empty: bool = False) -> None:  # fmt: skip
+        """``empty``: there may be nothing to learn from. Raises JudgeError: there is nothing to learn from."""
         self.rows = {row: i for i, row in enumerate(rows)}
         self.copies, self.seed = copies, seed
         self.reader = Reader(encoder, examples)
+        self.groups = {e.tree.id: group_of(e) for e in examples}
         self.labels: dict[tuple[str, Item], list[Score | Comparison]] = defaultdict(list)
-        parts: list[Part] = []
+        self.skipped: list[Skipped] = []
+        self.parts: list[Part] = []
+        self.linked: list[Step] = []
         for e in examples:
-            labels: list[Score | Comparison] = [*e.scores, *e.comparisons]
-            for label in labels:
-                self._check(e, label)
-                self.labels[e.tree.id, _item(label)].append(label)
-            items = sorted({_item(label) for label in labels})
-            parts += plan(e.tree, items, lambda n, e=e: self.reader.piece(e.tree, n), max_tokens, max_path)  # type: ignore[misc]
-        if not parts:
+            self._plan(e, max(max_tokens, max_path), max_path)
+        self.tokens = sum(p.tokens for p in self.parts) + sum(s.tokens for s in self.linked)
+        if not self.parts and not self.linked:
+            self.steps: list[Step] = []
+            if empty:
+                return
             raise JudgeError("There is nothing to learn from: no score and no comparison. Rate some replies first.")
-        self.parts, self.bundles = parts, [[part] for part in parts]
-        self.tokens = sum(p.tokens for p in parts)
         self.bundle(max_tokens, multiple)
 
     def bundle(self, max_tokens: int, multiple: int = 1) -> None:
         """Put the parts together anew, into batches of at most ``max_tokens`` (or of the largest part)."""
-        smallest, largest = (pick(self.parts, key=lambda p: p.tokens) for pick in (min, max))
-        self.bundles = bundle(self.parts, max(max_tokens, largest.tokens))
-        while len(self.bundles) % multiple:
-            self.bundles.append([Part(smallest.tree, smallest.root, [], smallest.nodes, smallest.tokens)])
+        room = max(max_tokens, *(p.tokens for p in self.parts)) if self.parts else max_tokens
+        steps = [Step([parts]) for parts in bundle(self.parts, room)]
+        for step in self.linked:
+            together = bundle([p for parts in step.sequences for p in parts], room)
+            steps.append(Step(together, step.items))
+        smallest = min((p for s in steps for parts in s.sequences for p in parts), key=lambda p: p.tokens)
+        while len(steps) % multiple:
+            steps.append(Step([[Part(smallest.tree, smallest.root, [], smallest.nodes, smallest.tokens)]]))
+        self.steps = steps
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence: what the memory must hold at once."""
+        return max((sum(p.tokens for p in parts) for step in self.steps for parts in step.sequences), default=0)
 
     def __len__(self) -> int:
-        return len(self.bundles)
+        return len(self.steps)
 
     def __getitem__(self, index: int) -> Batch:
-        """Tensors of one forest and its labels; ``layout`` is no tensor."""
-        parts = self.bundles[index]
-        forest = pack(parts, self.reader.piece)
-        forest.images = self.reader.pixels(parts, forest.pictures)
-        return {"ids": forest.ids, "positions": forest.positions, "layout": forest.layout, "images": forest.images,
-                **self._labels(parts, forest.ends)}  # fmt: skip
-
-    def _labels(self, parts: Sequence[Part], ends: Sequence[dict[str, int]]) -> Batch:
-        at: dict[int, int] = {}  # token -> index among the scored replies
-        found: list[Placed] = []
-        for i, part in enumerate(parts):
-            weights = resampled(part.tree.id, self.copies, self.seed)
-            for label in (one for item in part.items for one in self.labels[part.tree.id, item]):
-                found.append((label, [at.setdefault(ends[i][n], len(at)) for n in label_nodes(label)], weights))
+        """Tensors of one step and its labels; ``layout`` is no tensor, and ``more`` holds further sequences."""
+        step = self.steps[index]
+        forests = [pack(parts, self.reader.piece) for parts in step.sequences]
+        at: dict[tuple[int, int], int] = {}  # (sequence, token) -> index among the scored replies
+        for i, (parts, forest) in enumerate(zip(step.sequences, forests, strict=True)):
+            for part, ends in zip(parts, forest.ends, strict=True):
+                for node in dict.fromkeys(n for item in part.items for n in item):
+                    at.setdefault((i, ends[node]), len(at))
         if not at:  # a batch that only fills up: something must be scored for the gradient to exist
-            at[next(iter(ends[0].values()))] = 0
-        return {"ends": torch.tensor(list(at)), **label_tensors(found, self.rows, self.copies)}
+            at[0, next(iter(forests[0].ends[0].values()))] = 0
+        first, *more = [
+            self._sequence(parts, forest, [token for j, token in at if j == i])
+            for i, (parts, forest) in enumerate(zip(step.sequences, forests, strict=True))
+        ]
+        return {**first, "more": more, **self._labels(step, forests, at)}
 
-    def _check(self, example: Example, label: Score | Comparison) -> None:
-        if label.dimension not in self.rows:
-            raise JudgeError(f"The judge has no dimension {label.dimension!r}. It has {', '.join(self.rows)}. "
-                             "If it is an own one of somebody else, take over their rubric.json.")  # fmt: skip
-        if isinstance(label, Score) and label.dimension in dimensions():
-            check(label.dimension, label.value)
-        for node in label_nodes(label):
-            if node not in example.tree.nodes:
-                raise JudgeError(
-                    f"A label of tree {example.tree.id} names {node!r}, which is not in it. Export the tree again."
-                )
+    def _sequence(self, parts: Sequence[Part], forest: Forest, ends: Sequence[int]) -> Batch:
+        pixels = self.reader.pixels(parts, forest.pictures)
+        return {"ids": forest.ids, "positions": forest.positions, "layout": forest.layout, "images": pixels,
+                "ends": torch.tensor(ends, dtype=torch.long)}  # fmt: skip
+
+    def _labels(self, step: Step, forests: Sequence[Forest], at: Mapping[tuple[int, int], int]) -> Batch:
+        replies: dict[tuple[str, str, str | None], int] = {}  # (tree, node, root of its part) -> index
+        for i, (parts, forest) in enumerate(zip(step.sequences, forests, strict=True)):
+            for part, ends in zip(parts, forest.ends, strict=True):
+                for node in (n for item in part.items for n in item):
+                    root = None if step.items is not None else part.root
+                    replies[part.tree.id, node, root] = at[i, ends[node]]
+        placed: list[Placed] = []
+        for part, item in step.labelled():
+            tree, root = part.tree.id, None if step.items is not None else part.root
+            weights = resampled(self.groups[tree], self.copies, self.seed)
+            for label in self.labels[tree, item]:
+                placed.append((label, [replies[tree, n, root] for n in label_nodes(label)], weights))
+        return label_tensors(placed, self.rows, self.copies)
+
+    def _plan(self, example: Example, max_tokens: int, max_path: int) -> None:
+        labels = labels_of(example)
+        for label in labels:
+            if row_of_label(label) not in self.rows:
+                self.skipped.append(_skipped(example, label, f"the judge has no dimension {label.dimension}"))
+        labels = [label for label in labels if row_of_label(label) in self.rows]
+        tree = example.tree
+        made = plan_items(tree, {_item(label) for label in labels},
+                          lambda n: self.reader.piece(tree, n), max_tokens, max_path)  # fmt: skip
+        for label in labels:
+            item = _item(label)
+            if item in made.left_out:
+                self.skipped.append(_skipped(example, label, made.left_out[item]))
+                continue
+            self.labels[tree.id, item].append(label)
+            if item in made.cut:
+                self.skipped.append(_skipped(example, label, f"cut at its beginning to {max_path:,} tokens"))
+        self.parts += made.parts
+        self.linked += [Step([parts], items) for parts, items in zip(made.linked, made.linked_items, strict=True)]
+
+
+def labels_of(example: Example) -> list[Score | Comparison]:
+    """A tree's scores, then its comparisons."""
+    return [*example.scores, *example.comparisons]
+
+
+def row_of_label(label: Score | Comparison) -> str:
+    """The row of a head that a label is about."""
+    return label.dimension if isinstance(label, Score) else label.row
+
+
+def people_only(skipped: Sequence[Skipped], examples: Sequence[Example]) -> list[Skipped]:
+    """Those of the skipped labels that a person gave: pairs which follow from scores are no labels of their own."""
+    derived = {
+        (e.tree.id, c.left, c.right, c.dimension) for e in examples for c in e.comparisons if c.margin is not None
+    }
+    return [s for s in skipped if (s.tree, s.node, s.other, s.dimension) not in derived]
+
+
+def _skipped(example: Example, label: Score | Comparison, reason: str) -> Skipped:
+    nodes = label_nodes(label)
+    level = level_of(label.dimension) if isinstance(label, Score) else label.level
+    other = nodes[1] if len(nodes) > 1 else None
+    return Skipped(reason, example.tree.id, nodes[0], other, level, label.dimension)
 
 
 def label_tensors(labels: Sequence[Placed], rows: Mapping[str, int], copies: int) -> Batch:
@@ -122,13 +208,13 @@ def label_tensors(labels: Sequence[Placed], rows: Mapping[str, int], copies: int
     margins: list[float] = []
     weights: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     for label, at, weight in labels:
-        row = rows[label.dimension]
+        row = rows[row_of_label(label)]
         if isinstance(label, Score):
             known = dimensions().get(label.dimension)
             scores.append((at[0], row, known.values.index(label.value) if known else label.value))
         else:
             pairs.append((at[0], at[1], row, OUTCOMES[label.outcome]))
-            margins.append(-1.0 if label.margin is None else label.margin / 3)
+            margins.append(-1.0 if label.margin is None else label.margin / span_of(label.dimension))
         weights[not isinstance(label, Score)].append(weight * label.weight)
     none = torch.zeros(0, 1 + copies)
     return {
@@ -140,9 +226,15 @@ def label_tensors(labels: Sequence[Placed], rows: Mapping[str, int], copies: int
     }
 
 
-def resampled(tree_id: str, copies: int, seed: int) -> torch.Tensor:
-    """Weight 1 for the judge, and how often each copy's bootstrap sample drew this tree (Poisson, mean 1)."""
-    digest = hashlib.sha256(f"{seed} {tree_id}".encode()).digest()
+def span_of(dimension: str) -> int:
+    """How far the lowest and the highest score of a dimension are apart; 3 where the rubric does not know it."""
+    known = dimensions().get(dimension)
+    return known.values[-1] - known.values[0] if known else 3
+
+
+def resampled(group: str, copies: int, seed: int) -> torch.Tensor:
+    """Weight 1 for the judge, and how often each copy's bootstrap sample drew this group of trees (Poisson, mean 1)."""
+    digest = hashlib.sha256(f"{seed} {group}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return torch.cat([torch.ones(1), torch.poisson(torch.ones(copies), generator=generator)])
 

@@ -1,181 +1,94 @@
 """How good a judge is on trees it never saw: accuracy, calibration and agreement, with intervals and baselines.
 
 Plain records in, JSON-able dicts out. Never runs a judge, reads a store, or draws (``judge.report`` does). Intervals are
-95 % percentile bootstraps over whole trees (cluster bootstrap: Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x):
-replies of one tree share their prefix and are not independent. ``interval_note`` tells why one is missing or doubtful.
+by tree (``judge.resampling``); ``interval_note`` tells why one is missing or doubtful. What people compared is counted
+first; pairs that follow from their scores are counted apart and never mixed in.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from statistics import mode
 from typing import Any
 
 import numpy as np
 
-from judge.rubric import JudgeError
+from judge.baselines import Rivals, beside, ceiling_of, ceilings, rivals_of, shared
+from judge.calibration import calibration, most_probable, ordinal_calibration, thirds
+from judge.resampling import FEW_TREES, Trees, beyond_chance
+from judge.results import (
+    NONE,
+    Array,
+    Others,
+    PairResult,
+    Pairs,
+    Result,
+    ScoreResult,
+    Scores,
+    credit,
+    decided,
+    dimension_order,
+    nearest,
+)
+from judge.rubric import JudgeError, row_of
+from judge.standing import Repeat
 
-Array = np.ndarray[Any, Any]
-Result = dict[str, Any]
-TIE_RULE = "Human ties are left out; equal scores of the judge count as half. Three-way: all pairs; closer than the tie margin is a tie."
-FEW_TREES = 10  # below this a percentile bootstrap is clearly too narrow
-BY = ("level", "dimension", "turn", "depth", "group")
-NONE = {"value": None, "interval": None}
-CELLS = 2_000_000  # resamples x records held at once: some tens of MB
+__all__ = [
+    "BY", "FEW_TREES", "NONE", "Array", "Others", "PairResult", "Pairs", "Repeat", "Result", "ScoreResult", "Scores", "breakdown",
+    "calibration", "compare", "evaluate", "ordinal_calibration", "pair_accuracy", "score_agreement", "thirds",
+]  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True)
-class PairResult:
-    """One compared pair. ``outcome``: the human's. ``left``, ``right``, ``tie_margin`` (Rao-Kupper, >= 0): the judge's logits."""
-
-    tree: str
-    level: str
-    dimension: str
-    turn: int
-    depth: int
-    outcome: str
-    left: float
-    right: float
-    tie_margin: float = 0.0
-    left_tokens: int = 0
-    right_tokens: int = 0
-    human_margin: float | None = None
-    group: str = ""
-
-    def __post_init__(self) -> None:
-        _check_finite(self, "left", "right", "tie_margin")
-        if self.outcome not in ("left", "right", "tie") or self.tie_margin < 0:
-            raise JudgeError(f"{self.outcome!r}, {self.tie_margin}: a pair takes left, right or tie, a margin >= 0.")
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreResult:
-    """One scored reply of a held-out tree: the human's ``value`` and what the judge ``expected``, on the same scale."""
-
-    tree: str
-    level: str
-    dimension: str
-    turn: int
-    depth: int
-    value: int
-    expected: float
-    group: str = ""
-
-    def __post_init__(self) -> None:
-        _check_finite(self, "value", "expected")
-
-
-Pairs = Sequence[PairResult]
-Scores = Sequence[ScoreResult]
-Others = Mapping[str, Sequence[tuple[float, float]]]
-
-
-def _check_finite(record: PairResult | ScoreResult, *names: str) -> None:
-    for name in names:
-        if not math.isfinite(value := getattr(record, name)):
-            where = f"{record.dimension} in tree {record.tree}"
-            raise JudgeError(f"{where}: {name} is {value}. Score again, or train again with a lower learning rate.")
-
-
-class _Trees:
-    """The tree of each of n records (``of``), and how often each tree is in each resample, ``drawn`` (n_boot, trees)."""
-
-    def __init__(self, records: Pairs | Scores, seed: int, n_boot: int) -> None:
-        names, self.of = np.unique([r.tree for r in records], return_inverse=True)
-        self.n = n = len(names)
-        rng = np.random.default_rng(seed)
-        draws = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(n_boot if n > 1 else 0)]
-        self.drawn = np.array(draws, dtype=float).reshape(len(draws), n)
-        notes = {0: "nothing to count", 1: "all from one tree: an interval by tree needs two or more"}
-        self.note = None if n >= FEW_TREES else notes.get(n, f"only {n} trees: the interval is too narrow")
-
-    def mean(self, values: Array) -> Result:
-        """``values`` (n,): their mean and its interval, a ratio of two sums by tree in each resample."""
-        draws = (self.drawn @ np.bincount(self.of, values)) / (self.drawn @ np.bincount(self.of))
-        return _estimate(values.mean() if len(values) else None, draws)
-
-    def correlation(self, x: Array, y: Array, ranked: bool) -> Result:
-        """Pearson's (``ranked``: Spearman's) of x and y, (n,) each; null with the reason where it is not defined."""
-        constant = [who for who, v in (("human", x), ("judge", y)) if len(set(v)) < 2]
-        if len(x) < 3 or constant:
-            why = "fewer than 3 scores" if len(x) < 3 else f"all scores of the {constant[0]} are the same"
-            return {**NONE, "reason": why}
-        x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()  # so that "constant" means the same on any scale
-        chunks = np.array_split(self.drawn, 1 + len(self.drawn) * len(x) // CELLS)
-        draws = np.concatenate([_correlation(x, y, chunk[:, self.of], ranked) for chunk in chunks])
-        return _estimate(_correlation(x, y, np.ones((1, len(x))), ranked)[0], draws)
-
-
-def _estimate(value: float | None, draws: Array) -> Result:
-    drawn = draws[np.isfinite(draws)]  # a resample may draw one value only, and then has no correlation
-    interval = [float(v) for v in np.percentile(drawn, [2.5, 97.5])] if len(drawn) else None
-    return {"value": None if value is None else float(value), "interval": interval}
-
-
-def _correlation(x: Array, y: Array, weights: Array, ranked: bool) -> Array:
-    """Of x and y (n,) with ``weights`` (b, n): (b,), nan where one of them is constant."""
-    total = weights.sum(1, keepdims=True)
-    columns = (_midranks(v, weights) if ranked else v for v in (x, y))
-    dx, dy = (v - (weights * v).sum(1, keepdims=True) / total for v in columns)
-    vx, vy, cov = ((weights * p).sum(1) / total[:, 0] for p in (dx * dx, dy * dy, dx * dy))
-    return np.divide(cov, np.sqrt(vx * vy), out=np.full(len(cov), np.nan), where=(vx > 1e-20) & (vy > 1e-20))
-
-
-def _midranks(x: Array, weights: Array) -> Array:
-    """Ranks (b, n) of x (n,) when record i is there ``weights[b, i]`` times; equal values share their mean rank."""
-    _, first, which = np.unique(np.sort(x), return_index=True, return_inverse=True)
-    order = np.argsort(x, kind="stable")
-    copies = np.add.reduceat(weights[:, order], first, axis=1)
-    ranks = np.empty_like(weights)
-    ranks[:, order] = (copies.cumsum(1) - (copies - 1) / 2)[:, which]
-    return ranks
-
-
-def _decided(pairs: Pairs) -> tuple[list[PairResult], Array, Array]:
-    """The pairs that the human decided; +1 for each left, -1 for each right; the judge's left - right."""
-    decided = [p for p in pairs if p.outcome != "tie"]
-    human = np.array([1.0 if p.outcome == "left" else -1.0 for p in decided])
-    return decided, human, np.array([p.left - p.right for p in decided], dtype=float)
-
-
-def _credit(human: Array, difference: Array) -> Array:
-    """1 where the sign is the human's, 0 where it is the other, 1/2 where there is no difference."""
-    return (1 + human * np.sign(difference)) / 2
+TIE_RULE = (
+    "Human ties are left out; equal scores of the judge count as half. Three-way: all pairs, the most probable outcome."
+)
+BY = ("level", "dimension", "turn", "depth", "group", "annotator", "cut")
 
 
 def pair_accuracy(pairs: Pairs, seed: int = 0, n_boot: int = 1000) -> Result:
     """The share of pairs in which the judge agrees with the human, its interval by tree, and the baselines.
 
     ``accuracy`` = mean of 1[sign(left - right) = human] over the ``n`` pairs that the human decided; equal scores of the
-    judge count as half. ``three_way`` is over all pairs; the judge says tie when its scores are equal or closer than
-    ``tie_margin``. Baselines on the decided pairs: ``coin`` (its interval is binomial: where a coin lands with this n),
-    ``majority`` (always the side more often right, sides as stored; read off these very pairs, so never below 0.5),
-    ``longer`` (more tokens wins, equal counts half).
+    judge count as half. ``three_way`` is over all pairs: the likeliest of left, tie and right under Rao-Kupper (equal
+    scores: a tie). Baselines on the decided pairs: ``coin`` (its interval is binomial: where a coin lands with this n),
+    ``majority`` (always the side more often right, sides as they stand in the records; read off these very pairs, so never
+    below 0.5), ``longer`` (more tokens wins, equal counts half; ``difference``: the judge's accuracy minus it, paired).
     """
     from scipy.stats import binom
 
-    decided, human, difference = _decided(pairs)
-    n, trees = len(decided), _Trees(decided, seed, n_boot)
-    accuracy = trees.mean(_credit(human, difference))
-    said = [0 if abs(p.left - p.right) < p.tie_margin else np.sign(p.left - p.right) for p in pairs]
+    kept, human, difference = decided(pairs)
+    n, trees = len(kept), Trees([p.tree for p in kept], seed, n_boot)
+    right = credit(human, difference)
+    accuracy = trees.mean(right)
+    gaps, margins = (
+        np.array(v, dtype=float) for v in ([p.left - p.right for p in pairs], [p.tie_margin for p in pairs])
+    )
     meant = [{"left": 1, "tie": 0, "right": -1}[p.outcome] for p in pairs]
+    three_way = np.equal(most_probable(gaps, margins), meant).astype(float)
     coin = [float(v) / n for v in binom.ppf([0.025, 0.975], n, 0.5)] if n else None
     side = "left" if sum(human) >= 0 else "right"
-    majority = np.array([p.outcome == side for p in decided], dtype=float)
-    counted = any(p.left_tokens or p.right_tokens for p in decided)
-    longer = _credit(human, np.array([p.left_tokens - p.right_tokens for p in decided], dtype=float))
+    majority = np.array([p.outcome == side for p in kept], dtype=float)
     return {
         "n": n, "n_ties": len(pairs) - n, "trees": trees.n,
         "accuracy": accuracy["value"], "interval": accuracy["interval"], "interval_note": trees.note,
-        "tie_rule": TIE_RULE, "three_way": _Trees(pairs, seed, n_boot).mean(np.equal(said, meant).astype(float)),
+        "tie_rule": TIE_RULE, "three_way": Trees([p.tree for p in pairs], seed, n_boot).mean(three_way),
         "baselines": {
             "coin": {"value": 0.5, "interval": coin},
             "majority": {**trees.mean(majority), "side": side},
-            "longer": trees.mean(longer) if counted else {**NONE, "reason": "no token counts"},
+            "longer": _longer(kept, human, right, trees),
         },
+    }  # fmt: skip
+
+
+def _longer(kept: Pairs, human: Array, right: Array, trees: Trees) -> Result:
+    if not any(p.left_tokens or p.right_tokens for p in kept):
+        return {**NONE, "reason": "no token counts"}
+    longer = credit(human, np.array([p.left_tokens - p.right_tokens for p in kept], dtype=float))
+    gap = trees.mean(right - longer)
+    return {
+        **trees.mean(longer), "difference": gap["value"], "difference_interval": gap["interval"],
+        "beyond_chance": beyond_chance(gap["interval"]),
     }  # fmt: skip
 
 
@@ -183,75 +96,66 @@ def score_agreement(scores: Scores, seed: int = 0, n_boot: int = 1000) -> Result
     """Human value against the judge's expected score: correlations, mean absolute error, exact agreement.
 
     Pearson's r; Spearman's rho (Pearson's on mid-ranks, ranked anew in every resample); ``mae`` = mean |value -
-    expected|; ``agreement`` = share with value = floor(expected + 1/2). Baselines: always 3, and always the commonest
-    value of these very scores (the lowest of several); a constant has no correlation.
+    expected|, in points of the scale; ``agreement`` = share where the level nearest to the expected score is the human's
+    (halves up). Baselines: ``always_top``, the highest of each record's own scale (3 where it is unknown), and always the
+    commonest value of these very scores (the lowest of several); a constant has no correlation. ``scales``: how many
+    different ones are pooled here.
     """
-    trees = _Trees(scores, seed, n_boot)
+    trees = Trees([s.tree for s in scores], seed, n_boot)
     human = np.array([s.value for s in scores], dtype=float)
     judge = np.array([s.expected for s in scores], dtype=float)
     commonest = mode(sorted(int(s.value) for s in scores)) if scores else None
+    tops = [s.top for s in scores] or [3]
 
-    def closeness(said: Array) -> Result:
-        agrees = np.equal(np.floor(said + 0.5), human).astype(float)
-        return {"mae": trees.mean(np.abs(human - said)), "agreement": trees.mean(agrees)}
+    def closeness(predicted: Array, levels: Array) -> Result:
+        return {
+            "mae": trees.mean(np.abs(human - predicted)), "agreement": trees.mean(np.equal(levels, human).astype(float)),
+        }  # fmt: skip
 
-    def constant(value: int | None) -> Result:
-        said = np.full(len(human), float(value or 0))
-        return {"constant": value, **closeness(said), "pearson": None, "spearman": None}
+    def constant(values: Sequence[int]) -> Result:
+        always = np.array(values[: len(human)], dtype=float)
+        only = values[0] if len(set(values)) == 1 else None
+        return {"constant": only, **closeness(always, always), "pearson": None, "spearman": None}
 
+    levels = np.array([nearest(s.expected, s.values) for s in scores], dtype=float)
+    majority = constant([commonest or 0] * max(1, len(human)))
     return {
-        "n": len(scores), "trees": trees.n, "interval_note": trees.note, **closeness(judge),
+        "n": len(scores), "trees": trees.n, "interval_note": trees.note, **closeness(judge, levels),
+        "scales": len({s.values for s in scores}),
         "expected": trees.mean(judge), "pearson": trees.correlation(human, judge, ranked=False),
         "spearman": trees.correlation(human, judge, ranked=True),
-        "baselines": {"always_3": constant(3), "majority": constant(commonest)},
+        "baselines": {"always_top": constant(tops), "majority": {**majority, "constant": commonest}},
     }  # fmt: skip
 
 
-def breakdown(records: Pairs | Scores, by: Sequence[str] = BY, seed: int = 0, n_boot: int = 1000) -> list[Result]:
+def breakdown(
+    records: Pairs | Scores, by: Sequence[str] = BY, seed: int = 0, n_boot: int = 1000, *,
+    rivals: Rivals | None = None, repeats: Sequence[Repeat] = (),
+) -> list[Result]:  # fmt: skip
     """A row ``{by, key, n, ...}`` for each value of each field in ``by``: ``pair_accuracy`` or ``score_agreement`` of it.
 
-    Records whose field is empty (no group) are in no row of it. Raises JudgeError where they have no such field.
+    By dimension it is a row for each level and dimension (``level``, and ``row`` of the head); by value one for each value of
+    each ``scale``; by cut, "cut" and "whole", where any is cut. Records whose field is empty (no group) are in no row of it.
+    Each row has ``others`` (``judge.baselines.beside``) and its ``ceiling``, or null. Raises JudgeError where there is no
+    such field.
     """
     known = [f.name for f in fields(records[0])] if records else list(by)
     if unknown := [name for name in by if name not in known]:
         raise JudgeError(f"Results cannot be grouped by {unknown[0]!r}. Choose from {', '.join(known)}.")
     rows = []
     for name in by:
-        groups: dict[Any, list[Any]] = defaultdict(list)
-        for record in records:
-            groups[getattr(record, name)].append(record)
-        for key in sorted(k for k in groups if k not in ("", None)):
-            measure = pair_accuracy if isinstance(groups[key][0], PairResult) else score_agreement
-            rows.append({"by": name, "key": key, **measure(groups[key], seed, n_boot)})
+        for head, at in _groups(records, name):
+            part = [records[i] for i in at]
+            theirs = {other: [scored[i] for i in at] for other, scored in (rivals or {}).items()}
+            level = head["key"] if name == "level" else head.get("level")
+            about = list(repeats) if level else []
+            rows.append(
+                {
+                    **head,
+                    **_measured(part, theirs, about, level, head["key"] if name == "dimension" else None, seed, n_boot),
+                }
+            )
     return rows
-
-
-def calibration(pairs: Pairs, bins: int = 10, seed: int = 0) -> Result:
-    """Does "80 % sure" come true in 80 % of pairs? Guo et al. 2017, arXiv 1706.04599, equations 1-3.
-
-    Confidence = sigmoid(|left - right|), in 0.5..1, cut into ``bins`` of equal width; ``ece`` = sum over bins of n_bin/n *
-    |share right - mean confidence|. Human ties are left out and counted. A small n makes any ECE positive:
-    ``ece_if_calibrated`` is what outcomes drawn from these very confidences give on average.
-    """
-    if bins < 1:
-        raise JudgeError(f"A reliability table needs at least one bin, not {bins}. Ask for about 10.")
-    _, human, difference = _decided(pairs)
-    n, right = len(human), _credit(human, difference)
-    sure = 1 / (1 + np.exp(-np.abs(difference)))
-    which = np.minimum(((sure - 0.5) * 2 * bins).astype(int), bins - 1)
-    counts, surely, rightly = (np.bincount(which, v, bins) for v in (np.ones(n), sure, right))
-    rng = np.random.default_rng(seed)
-    drawn = [np.abs(np.bincount(which, (rng.random(n) < sure) - sure)).sum() / n for _ in range(200 if n else 0)]
-    rows = [
-        {"low": 0.5 + b / (2 * bins), "high": 0.5 + (b + 1) / (2 * bins), "n": int(count),
-         "confidence": float(surely[b] / count) if count else None, "right": float(rightly[b] / count) if count else None}
-        for b, count in enumerate(counts)
-    ]  # fmt: skip
-    return {
-        "n": n, "n_ties": len(pairs) - n, "bins": rows,
-        "ece": float(np.abs(rightly - surely).sum() / n) if n else None,
-        "ece_if_calibrated": float(np.mean(drawn)) if n else None,
-    }  # fmt: skip
 
 
 def compare(pairs_a: Pairs, pairs_b: Pairs, seed: int = 0, n_boot: int = 1000) -> Result:
@@ -259,42 +163,107 @@ def compare(pairs_a: Pairs, pairs_b: Pairs, seed: int = 0, n_boot: int = 1000) -
 
     ``beyond_chance``: 0 lies outside the interval; null where there is none. Raises JudgeError where the pairs differ.
     """
-    blank = [[replace(p, left=0.0, right=0.0, tie_margin=0.0) for p in pairs] for pairs in (pairs_a, pairs_b)]
+    blank = [
+        [
+            replace(p, left=0.0, right=0.0, tie_margin=0.0, spread=None, cut=False, left_tokens=0, right_tokens=0)
+            for p in pairs
+        ]
+        for pairs in (pairs_a, pairs_b)
+    ]
     if blank[0] != blank[1]:
         raise JudgeError(f"a has {len(pairs_a)} pairs, b {len(pairs_b)} or others. Score the same ones in one order.")
-    (decided_a, human, by_a), (_, _, by_b) = _decided(pairs_a), _decided(pairs_b)
-    right_a, right_b = _credit(human, by_a), _credit(human, by_b)
-    trees = _Trees(decided_a, seed, n_boot)
+    (kept, human, by_a), (_, _, by_b) = decided(pairs_a), decided(pairs_b)
+    right_a, right_b = credit(human, by_a), credit(human, by_b)
+    trees = Trees([p.tree for p in kept], seed, n_boot)
     difference = trees.mean(right_a - right_b)
-    interval = difference["interval"]
     return {
-        "n": len(decided_a), "trees": trees.n, "interval_note": trees.note,
+        "n": len(kept), "trees": trees.n, "interval_note": trees.note,
         "accuracy_a": trees.mean(right_a)["value"], "accuracy_b": trees.mean(right_b)["value"],
-        "difference": difference["value"], "interval": interval,
-        "beyond_chance": not interval[0] <= 0 <= interval[1] if interval else None,
+        "difference": difference["value"], "interval": difference["interval"],
+        "beyond_chance": beyond_chance(difference["interval"]),
     }  # fmt: skip
 
 
 def evaluate(
-    pairs: Pairs, scores: Scores, *, others: Others | None = None, seed: int = 0, n_boot: int = 1000
-) -> Result:
+    pairs: Pairs, scores: Scores, *, others: Others | None = None, ceiling: Iterable[Repeat] = (), seed: int = 0,
+    n_boot: int = 1000,
+) -> Result:  # fmt: skip
     """Everything above as one JSON-able dict, the input of ``judge.report.write``.
 
-    ``others``: another judge's (left, right) scores of the same pairs, in order, by its name; its tie margin is 0.
-    Raises JudgeError where their number is not that of the pairs.
+    ``pairs``, ``pairs_by``, ``calibration``, ``sure`` and ``others`` are of people's comparisons; ``derived``, ``derived_by`` and
+    ``sure_derived`` of pairs that follow from scores. ``others``: other judges' (left, right[, tie margin]) of the same pairs,
+    in order, by name, None where one gave no answer. ``ceiling``: what people judged twice. Raises JudgeError where the
+    number of another judge's scores is not that of the pairs.
     """
-    rows = {}
-    for name, predicted in (others or {}).items():
-        if len(predicted) != len(pairs):
-            raise JudgeError(f"{name} scored {len(predicted)} pairs, not {len(pairs)}. Score the same ones with it.")
-        theirs = [replace(p, left=x, right=y, tie_margin=0.0) for p, (x, y) in zip(pairs, predicted, strict=True)]
-        rows[name] = {**pair_accuracy(theirs, seed, n_boot), "versus": compare(pairs, theirs, seed, n_boot)}
+    repeats, rivals = list(ceiling), rivals_of(pairs, others or {})
+    people, theirs = _part(pairs, rivals, derived=False)
+    derived, theirs_derived = _part(pairs, rivals, derived=True)
     return {
         "method": {"interval": "95 % percentile bootstrap by tree", "n_boot": n_boot, "seed": seed},
-        "pairs": pair_accuracy(pairs, seed, n_boot),
-        "pairs_by": breakdown(pairs, BY, seed, n_boot),
-        "calibration": calibration(pairs, seed=seed),
-        "others": rows,
-        "scores": score_agreement(scores, seed, n_boot),
-        "scores_by": breakdown(scores, (*BY, "value"), seed, n_boot),
-    }
+        "pairs": _measured(people, theirs, repeats, None, None, seed, n_boot),
+        "pairs_by": breakdown(people, BY, seed, n_boot, rivals=theirs, repeats=repeats),
+        "derived": _measured(derived, theirs_derived, [], None, None, seed, n_boot),
+        "derived_by": breakdown(derived, BY, seed, n_boot, rivals=theirs_derived),
+        "calibration": calibration(people, seed=seed),
+        "calibration_by": [
+            {**head, **calibration([people[i] for i in at], seed=seed)} for head, at in _groups(people, "dimension")
+        ],
+        "ordinal_calibration": ordinal_calibration(scores, seed=seed, n_boot=n_boot),
+        "sure": thirds(people, seed, n_boot),
+        "sure_derived": thirds(derived, seed, n_boot),
+        "others": {name: _versus(people, scored, seed, n_boot) for name, scored in theirs.items()},
+        "ceiling": ceilings(repeats, seed, n_boot),
+        "scores": {**score_agreement(scores, seed, n_boot), "ceiling": ceiling_of(repeats, "scores", None, None, seed, n_boot)},
+        "scores_by": breakdown(scores, (*BY, "value"), seed, n_boot, repeats=repeats),
+    }  # fmt: skip
+
+
+def _versus(people: Pairs, scored: Sequence[PairResult | None], seed: int, n_boot: int) -> Result:
+    ours, theirs = shared(people, scored)
+    return {
+        **pair_accuracy(theirs, seed, n_boot), "missing": len(people) - len(theirs),
+        "versus": compare(ours, theirs, seed, n_boot),
+    }  # fmt: skip
+
+
+def _part(pairs: Pairs, rivals: Rivals, derived: bool) -> tuple[list[PairResult], dict[str, list[PairResult | None]]]:
+    at = [i for i, p in enumerate(pairs) if (p.human_margin is not None) == derived]
+    return [pairs[i] for i in at], {name: [scored[i] for i in at] for name, scored in rivals.items()}
+
+
+def _measured(
+    part: Sequence[Any], theirs: Rivals, repeats: Sequence[Repeat], level: str | None, dimension: str | None, seed: int,
+    n_boot: int,
+) -> Result:  # fmt: skip
+    """The measure of some pairs or scores, with what stands beside it."""
+    if part and isinstance(part[0], ScoreResult):
+        return {
+            **score_agreement(part, seed, n_boot),
+            "ceiling": ceiling_of(repeats, "scores", level, dimension, seed, n_boot),
+        }
+    return {
+        **pair_accuracy(part, seed, n_boot), "others": beside(part, theirs, seed, n_boot),
+        "ceiling": ceiling_of(repeats, "pairs", level, dimension, seed, n_boot),
+    }  # fmt: skip
+
+
+def _groups(records: Sequence[Any], name: str) -> list[tuple[Result, list[int]]]:
+    """What heads a row, and the indices of its records, in the order of the rows."""
+    found: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    apart: Mapping[str, Any] = {
+        "dimension": lambda r: (r.level, r.dimension), "value": lambda r: (r.values, r.value),
+        "cut": lambda r: ("cut" if r.cut else "whole",),
+    }  # fmt: skip
+    for i, record in enumerate(records):
+        key = apart.get(name, lambda r: (getattr(r, name),))(record)
+        if key[-1] not in ("", None):
+            found[key].append(i)
+    if name == "cut" and ("cut",) not in found:
+        return []
+    if name == "dimension":
+        return [
+            ({"by": name, "key": key[1], "level": key[0], "row": row_of(*key)}, found[key])
+            for key in sorted(found, key=lambda key: dimension_order(*key))
+        ]
+    extra = (lambda key: {"scale": list(key[0])}) if name == "value" else (lambda key: {})
+    return [({"by": name, "key": key[-1], **extra(key)}, found[key]) for key in sorted(found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from judge import backbones
@@ -19,6 +20,7 @@ from judge.model import JudgeModel, LoraSettings, scales_of
 from judge.rubric import JudgeError
 
 TENSORS, CARD = "judge.safetensors", "card.json"
+DATA, PICTURES = "data.json", "pictures"  # the snapshot of what it learned from
 
 
 def check_name(name: str) -> str:
@@ -67,13 +69,20 @@ def load_into(model: JudgeModel, path: Path) -> None:
         raise JudgeError(f"Cannot read the weights {path}: {error}. Was the file cut short? Train again.") from error
 
 
-def save_judge(model: JudgeModel, card: dict[str, Any], folder: Path) -> None:
-    """Write a judge's folder in one rename. Raises JudgeError when it cannot be written, leaving nothing behind."""
+def save_judge(model: JudgeModel, card: dict[str, Any], folder: Path, beside: Path | None = None) -> None:
+    """Write a judge's folder in one rename, with the snapshot of its data that lies in ``beside``.
+
+    Raises JudgeError when it cannot be written, leaving nothing behind.
+    """
     temp = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(temp, ignore_errors=True)  # of a process that was killed here
     try:
         save_tensors(model.trained_state(), temp / TENSORS)
         write_whole(temp / CARD, json.dumps(card, indent=1, default=list).encode())
+        if beside and (beside / DATA).is_file():
+            shutil.copy2(beside / DATA, temp / DATA)
+            if (beside / PICTURES).is_dir():
+                shutil.copytree(beside / PICTURES, temp / PICTURES)
         os.replace(temp, folder)
     except (OSError, SafetensorError) as error:
         raise JudgeError(
@@ -81,6 +90,23 @@ def save_judge(model: JudgeModel, card: dict[str, Any], folder: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of a judge's weights: with its name, what a judge is. Raises OSError."""
+    with (folder / TENSORS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tie_margins(folder: Path, card: dict[str, Any]) -> dict[str, float]:
+    """A judge's tie margin by row, as ``ScoreHead.tie_margins``, without its backbone. Raises JudgeError: no such weights."""
+    try:
+        with safe_open(folder / TENSORS, "pt") as tensors:
+            raw = tensors.get_tensor("head.tie")
+    except (OSError, SafetensorError) as error:
+        raise JudgeError(f"Cannot read the weights of {folder.name!r}: {error}. Train it again.") from error
+    margins = torch.nn.functional.softplus(raw.float()) + 1e-4
+    return dict(zip(scales_of(card["model"]), margins.tolist(), strict=True))
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,18 +18,32 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from judge import files
-from judge.batches import Placed, Reader, label_nodes, label_tensors, resampled
-from judge.examples import Comparison, Example, Score
+from judge.batches import Placed, Reader, label_nodes, label_tensors, labels_of, resampled, row_of_label
+from judge.examples import Example, Score
+from judge.groups import group_of
 from judge.losses import label_losses
 from judge.model import JudgeModel, Scales, ScoreHead
 from judge.packing import pack, plan
+from judge.readings import Reading, read_off
 from judge.rubric import JudgeError
-from judge.scoring import Reading, read_off
 
 STEPS, RATE, DECAY = 300, 3e-3, 1.0  # of AdamW on all labels at once; few labels and many columns: the decay is needed
 TREES_A_SEQUENCE = 4  # a packed sequence is at most this many paths long
-Vectors = dict[tuple[str, str], torch.Tensor]  # (tree, reply) -> hidden state (h,) at its last token
+Key = tuple[str, str]  # tree, node
 Progress = Callable[[int, int, float | None], None]  # trees read, of how many, seconds that are left
+
+
+@dataclass
+class Vectors:
+    """What was read: ``states`` (h,) at the last token of each reply, ``tokens`` of each node on the way there.
+
+    ``skipped``: replies that cannot be read, and why.
+    """
+
+    max_path: int
+    states: dict[Key, torch.Tensor] = field(default_factory=dict)
+    tokens: dict[Key, int] = field(default_factory=dict)
+    skipped: dict[Key, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,12 +58,12 @@ class States:
     def of(cls, vectors: Vectors, pool: Iterable[Example]) -> States:
         """``pool``: the trees to standardise by. Labels are not looked at; trees of a test must not be among them."""
         known = {e.tree.id for e in pool}
-        x = torch.stack([v for (tree, _), v in sorted(vectors.items()) if tree in known])
+        x = torch.stack([v for (tree, _), v in sorted(vectors.states.items()) if tree in known])
         return cls(vectors, x.mean(0), x.std(0, correction=0) + 1e-3)
 
     def take(self, keys: Sequence[tuple[str, str]]) -> torch.Tensor:
         """Standardised states (n, h)."""
-        return (torch.stack([self.vectors[key] for key in keys]) - self.mean) / self.scale
+        return (torch.stack([self.vectors.states[key] for key in keys]) - self.mean) / self.scale
 
 
 @dataclass(frozen=True)
@@ -57,16 +72,27 @@ class FrozenJudge:
 
     head: ScoreHead
     states: States
+    scored: Mapping[str, int] | None = None  # how many scores each row learned from; None: not known
+
+    @property
+    def max_path(self) -> int:
+        """Tokens of a dialogue that were read."""
+        return self.states.vectors.max_path
+
+    def tokens(self, example: Example, node: str) -> int:
+        """How long a node is for the backbone that read it."""
+        return self.states.vectors.tokens[example.tree.id, node]
 
     @torch.no_grad()
     def tree(self, example: Example, nodes: Iterable[str] | None = None) -> dict[str, Reading]:
         """Readings of some replies, by default of all that were read of this tree."""
         tree = example.tree.id
-        wanted = [n for t, n in self.states.vectors if t == tree] if nodes is None else list(nodes)
-        if not wanted:
+        known = {n for t, n in self.states.vectors.states if t == tree}
+        some = sorted(known if nodes is None else known & set(nodes))
+        if not some:
             return {}
-        scalars = self.head(self.states.take([(tree, n) for n in wanted]))
-        return {n: read_off(self.head, scalars[i]) for i, n in enumerate(wanted)}
+        scalars = self.head(self.states.take([(tree, n) for n in some]))
+        return {n: read_off(self.head, scalars[i], scored=self.scored) for i, n in enumerate(some)}
 
 
 def fit(states: States, examples: Sequence[Example], scales: Scales, *, copies: int = 0, seed: int = 0,
@@ -76,13 +102,17 @@ def fit(states: States, examples: Sequence[Example], scales: Scales, *, copies: 
     It starts from zero, so a dimension without labels says the same of every reply. ``copies``: heads on bootstrap samples
     of the trees, drawn by ``seed``, for a spread. Raises JudgeError when there is no label.
     """
-    labels = [(e.tree.id, label) for e in examples for label in labels_of(e)]
+    labels = [
+        (e, label) for e in examples for label in labels_of(e)
+        if all((e.tree.id, n) in states.vectors.states for n in label_nodes(label)) and row_of_label(label) in scales
+    ]  # fmt: skip
     if not labels:
         raise JudgeError("There is nothing to fit a head to: no score and no comparison. Rate some replies first.")
-    keys = sorted({(tree, n) for tree, label in labels for n in label_nodes(label)})
+    keys = sorted({(e.tree.id, n) for e, label in labels for n in label_nodes(label)})
     at = {key: i for i, key in enumerate(keys)}
     placed: list[Placed] = [
-        (label, [at[tree, n] for n in label_nodes(label)], resampled(tree, copies, seed)) for tree, label in labels
+        (label, [at[e.tree.id, n] for n in label_nodes(label)], resampled(group_of(e), copies, seed))
+        for e, label in labels
     ]
     batch = label_tensors(placed, {row: i for i, row in enumerate(scales)}, copies)
     weight = float(batch["score_weights"][:, 0].sum() + batch["pair_weights"][:, 0].sum())
@@ -99,12 +129,8 @@ def fit(states: States, examples: Sequence[Example], scales: Scales, *, copies: 
             optimizer.step()
     finally:
         torch.set_num_threads(threads)
-    return FrozenJudge(head.requires_grad_(False), states)
-
-
-def labels_of(e: Example) -> list[Score | Comparison]:
-    """A tree's scores, then its comparisons."""
-    return [*e.scores, *e.comparisons]
+    scored = Counter(label.dimension for _, label in labels if isinstance(label, Score))
+    return FrozenJudge(head.requires_grad_(False), states, scored)
 
 
 def read(
@@ -114,40 +140,60 @@ def read(
     """Hidden states of every labelled reply, each tree read once. ``kept``: a folder where they wait for the next time,
     so that a reading that was interrupted goes on; what another data set left there is removed at the end.
 
+    A reply longer than ``max_path`` tokens, and a tree with a picture that cannot be read, is named in ``skipped``.
+
     Raises:
-        JudgeError: a reply longer than ``max_path`` tokens, a picture that cannot be read, a full disk.
+        JudgeError: a full disk.
     """
-    found: Vectors = {}
+    vectors = Vectors(max_path)
     used, fresh, spent = set(), 0, 0.0
     for done, e in enumerate(examples, 1):
         started = time.monotonic()
         reader = Reader(model.encoder, [e])
         wanted = sorted({n for label in labels_of(e) for n in label_nodes(label)})
-        file = kept / f"{_digest(model, reader, e, wanted, max_path)}.safetensors" if kept else None
-        states = _again(file, wanted)
+        try:
+            readable = _readable(reader, e, wanted, vectors)
+        except JudgeError as error:  # a picture that is broken, a template that refuses
+            vectors.skipped |= {(e.tree.id, n): str(error) for n in wanted}
+            continue
+        file = kept / f"{_digest(model, reader, e, readable, max_path)}.safetensors" if kept else None
+        states = _again(file, readable)
         if states is None:
-            states = _read(model, reader, e, wanted, max_path)
+            states = _read(model, reader, e, readable, max_path)
             fresh, spent = fresh + 1, spent + time.monotonic() - started
             _keep(states, file)
-        found |= {(e.tree.id, n): state for n, state in states.items()}
+        vectors.states |= {(e.tree.id, n): state for n, state in states.items()}
         used.add(file)
         progress(done, len(examples), spent / fresh * (len(examples) - done) if fresh else None)
     for old in set(kept.glob("*.safetensors")) - used if kept else ():
         old.unlink(missing_ok=True)
-    return found
+    return vectors
+
+
+def _readable(reader: Reader, e: Example, wanted: Sequence[str], vectors: Vectors) -> list[str]:
+    """Those of the wanted replies that fit into a path; notes how long every node on the way is."""
+    readable = []
+    for node in wanted:
+        lengths = {n.id: len(reader.piece(e.tree, n.id)) for n in e.tree.path(node)}
+        vectors.tokens |= {(e.tree.id, n): length for n, length in lengths.items()}
+        if lengths[node] > vectors.max_path:
+            vectors.skipped[e.tree.id, node] = f"reply of {lengths[node]:,} tokens, over {vectors.max_path:,}"
+        else:
+            readable.append(node)
+    return readable
 
 
 @torch.no_grad()
 def _read(
     model: JudgeModel, reader: Reader, e: Example, wanted: Sequence[str], max_path: int
 ) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+    read: dict[str, torch.Tensor] = {}
     items = [(n,) for n in wanted]
     for part in plan(e.tree, items, lambda n: reader.piece(e.tree, n), TREES_A_SEQUENCE * max_path, max_path):
         forest = pack([part], reader.piece)
         states = model.hidden(forest.ids, forest.positions, forest.layout, reader.pixels([part], forest.pictures))
-        found |= {n: states[forest.ends[0][n]].float().cpu() for (n,) in part.items}
-    return found
+        read |= {n: states[forest.ends[0][n]].float().cpu() for (n,) in part.items}
+    return read
 
 
 def _digest(model: JudgeModel, reader: Reader, e: Example, wanted: Sequence[str], max_path: int) -> str:

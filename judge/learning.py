@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from judge.datacard import data_card
 from judge.evaluation import PairResult, Result, compare, pair_accuracy
-from judge.examples import Example, Level, data_card, split, with_derived
+from judge.examples import Comparison, Example, Level, Score, level_of
+from judge.groups import group_of, split
+from judge.labels import Prepared, Skipped, count, prepare, summary
 from judge.rubric import JudgeError
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ class Plan:
     level: str = "both"
     seed: int = 0
     orders: int = 5
-    max_path: int = 1536
+    max_path: int | None = None  # None: as training chooses it
 
 
 def curve(examples: Sequence[Example], cache: Path, how: Plan = Plan(), *, kept: Path | None = None,
@@ -55,13 +58,15 @@ def curve(examples: Sequence[Example], cache: Path, how: Plan = Plan(), *, kept:
     if how.level not in ("local", "global", "both"):
         raise JudgeError(f"A curve is of level local, global or both, not {how.level!r}.")
     levels: tuple[Level, ...] = ("local", "global") if how.level == "both" else (how.level,)  # type: ignore[assignment]
-    labelled = [e for e in (with_derived(e.restrict(levels)) for e in examples) if e.scores or e.comparisons]
+    prepared = prepare(examples, levels, seed=how.seed)
+    labelled = prepared.examples
     parts = split(labelled, how.seed)
     pool = parts.of(labelled, "train") + parts.of(labelled, "validation")
     test = [e for e in parts.of(labelled, "test") if any(c.outcome != "tie" for c in e.comparisons)]
     shape: Result = {"base": how.base, "level": how.level, "seed": how.seed, "orders": how.orders,
-                     "ratings": sum(map(ratings, labelled)), "trees": {"train": len(pool), "test": len(test)}}  # fmt: skip
-    if missing := too_little(data_card(labelled, parts)):
+                     "ratings": count(labelled), "trees": {"train": len(pool), "test": len(test)},
+                     "skipped": summary(count(labelled) + len(prepared.left_out), prepared.left_out)}  # fmt: skip
+    if missing := too_little(data_card(prepared, parts)):
         return shape | {"points": [], "verdict": {"kind": "too little", "text": missing}}
     fits = how.orders * (len(SHARES) - 1) + 1
     steps = len(pool) + len(test) + fits
@@ -73,13 +78,24 @@ def curve(examples: Sequence[Example], cache: Path, how: Plan = Plan(), *, kept:
         for chosen in orders:
             results[-1].append(_tested(states, chosen, test))
             progress(steps - fits + sum(map(len, results)), steps, None)
+    shape["skipped"] = _skipped(prepared, states)
     found = shape | _told(rounds, results)
     return found | {"verdict": verdict(found), "seconds": round(time.monotonic() - started, 1)}
 
 
-def ratings(e: Example) -> int:
-    """Scores and comparisons that a person gave; pairs that follow from scores are none."""
-    return len(e.scores) + sum(c.margin is None for c in e.comparisons)
+def _skipped(prepared: Prepared, states: States) -> Result:
+    """What becomes of every label: some were left out at once, others are about replies that cannot be read."""
+    lost = list(prepared.left_out)
+    for e in prepared.examples:
+        labels: list[Score | Comparison] = [*e.scores, *(c for c in e.comparisons if c.margin is None)]
+        for label in labels:
+            nodes = (label.node,) if isinstance(label, Score) else (label.left, label.right)
+            whys = [why for n in nodes if (why := states.vectors.skipped.get((e.tree.id, n)))]
+            if whys:
+                level = level_of(label.dimension) if isinstance(label, Score) else label.level
+                other = nodes[1] if len(nodes) > 1 else None
+                lost.append(Skipped(whys[0], e.tree.id, nodes[0], other, level, label.dimension))
+    return summary(count(prepared.examples) + len(prepared.left_out), lost)
 
 
 def too_little(card: Result) -> str | None:
@@ -136,21 +152,29 @@ def next_ratings(card: Result, found: Result | None, more: int = MORE) -> Result
 
 def _states(pool: list[Example], test: list[Example], cache: Path, how: Plan, kept: Path | None,
             progress: Callable[[int, float | None], None]) -> States:  # fmt: skip
-    from judge import backbones, frozen
+    from judge import backbones, frozen, sizes
     from judge.model import JudgeModel, LoraSettings
 
-    model = JudgeModel(backbones.load(how.base, cache), LoraSettings(rank=0), 0)
-    vectors = frozen.read(model, [*pool, *test], how.max_path, kept, lambda done, of, left: progress(done, left))
+    backbone = backbones.load(how.base, cache)
+    model = JudgeModel(backbone, LoraSettings(rank=0), 0)
+    room = sizes.path_to_read(backbone, [*pool, *test]) if how.max_path is None else how.max_path
+    vectors = frozen.read(model, [*pool, *test], room, kept, lambda done, of, left: progress(done, left))
     return frozen.States.of(vectors, pool)
 
 
 def _rounds(pool: Sequence[Example], how: Plan) -> list[list[list[Example]]]:
-    """For each share, the training trees in each order: every part holds the one before it, the last is all, once."""
+    """For each share, the training trees in each order: every part holds the one before it, the last is all, once.
+
+    Trees of one group follow one another, so that half of the trees is half of what is independent.
+    """
+    families: dict[str, list[Example]] = {}
+    for e in sorted(pool, key=lambda e: e.tree.id):
+        families.setdefault(group_of(e), []).append(e)
     orders = []
     for k in range(how.orders):
-        order = sorted(pool, key=lambda e: e.tree.id)
-        random.Random(f"{how.seed} {k}").shuffle(order)
-        orders.append(order)
+        keys = sorted(families)
+        random.Random(f"{how.seed} {k}").shuffle(keys)
+        orders.append([e for key in keys for e in families[key]])
     return [
         [order[: max(1, round(share * len(pool)))] for order in (orders if share < 1 else orders[:1])]
         for share in SHARES
@@ -162,7 +186,9 @@ def _tested(states: States, chosen: Sequence[Example], test: Sequence[Example]) 
     from judge.measure import measure
     from judge.model import scales_now
 
-    return measure(frozen.fit(states, chosen, scales_now()), test)[0]
+    pairs = measure(frozen.fit(states, chosen, scales_now()), test)[0]
+    people = [p for p in pairs if p.human_margin is None]
+    return people if sum(p.outcome != "tie" for p in people) >= LEAST_PAIRS else pairs
 
 
 def _told(rounds: list[list[list[Example]]], results: list[list[list[PairResult]]]) -> Result:
@@ -172,14 +198,19 @@ def _told(rounds: list[list[list[Example]]], results: list[list[list[PairResult]
         every = pair_accuracy([p for pairs in tested for p in pairs])  # an order is a repeat of the same trees
         single = [pair_accuracy(pairs, n_boot=0)["accuracy"] for pairs in tested]
         points.append({
-            "share": share, "trees": len(orders[0]), "ratings": round(statistics.mean(sum(map(ratings, o)) for o in orders)),
+            "share": share, "trees": len(orders[0]), "ratings": round(statistics.mean(map(count, orders))),
             "accuracy": every["accuracy"], "interval": every["interval"], "interval_note": every["interval_note"],
             "seeds": single, "spread": statistics.stdev(single) if len(single) > 1 else None,
         })  # fmt: skip
     whole, halves = results[-1][0], results[-2]
     counted = pair_accuracy(whole)
     kinds = sorted({(p.level, p.dimension) for p in whole})
-    return {"points": points, "n": counted["n"], "baselines": counted["baselines"], "gain": _gain(whole, halves),
+    of = (
+        "people's comparisons"
+        if all(p.human_margin is None for p in whole)
+        else "pairs that scores imply, and comparisons"
+    )
+    return {"points": points, "n": counted["n"], "of": of, "baselines": counted["baselines"], "gain": _gain(whole, halves),
             "by": [_by(whole, halves, level, dimension) for level, dimension in kinds]}  # fmt: skip
 
 

@@ -10,15 +10,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from judge.attention import Gather, Layout
 from judge.backbones import Backbone
 from judge.losses import expected_score
 from judge.packing import Forest
-from judge.rubric import OVERALL, JudgeError, dimensions, the_nine
+from judge.rubric import OVERALL, OVERALL_GLOBAL, JudgeError, dimensions, the_nine
 
 Scales = Mapping[str, Sequence[int]]  # row of a head -> the levels of its scale, lowest first
-NINE: Scales = {**{code: d.values for code, d in the_nine().items()}, OVERALL: (0, 1, 2, 3)}
+NINE: Scales = {
+    **{code: d.values for code, d in the_nine().items()},
+    OVERALL: (0, 1, 2, 3),
+    OVERALL_GLOBAL: (0, 1, 2, 3),
+}
 ROWS = tuple(NINE)  # the dimensions that every head scores, in order; own ones come after them
 LEVELS = 5  # thresholds are kept for at least this many, the longest of the nine (G5 has -1..3): a longer own scale makes it more
 
@@ -46,7 +51,9 @@ class ScoreHead(nn.Module):
         rows = self.rows = tuple(scales)
         self.scales = {row: tuple(values) for row, values in scales.items()}
         self.levels = max(LEVELS, *(len(values) for values in self.scales.values()))
-        self.weight = nn.Parameter(torch.randn(1 + n_copies, len(rows), hidden_size) * hidden_size**-0.5)
+        # all heads start alike, so that their spread is that of the labels and not of the start
+        start = torch.randn(1, len(rows), hidden_size) * hidden_size**-0.5
+        self.weight = nn.Parameter(start.repeat(1 + n_copies, 1, 1))
         self.first = nn.Parameter(torch.full((len(rows),), -1.5))
         self.steps = nn.Parameter(torch.full((len(rows), self.levels - 2), 0.5413))  # softplus of it is 1
         self.tie = nn.Parameter(torch.full((len(rows),), -2.0))
@@ -75,6 +82,12 @@ class ScoreHead(nn.Module):
     def tie_margins(self) -> torch.Tensor:
         """How close two scalars are when a tie is likely, (rows,), positive."""
         return F.softplus(self.tie) + 1e-4
+
+    def level_probabilities(self, row: str, scalar: float) -> tuple[float, ...]:
+        """How probable each level of a row's scale is at this scalar, lowest first; they sum to 1."""
+        cuts = self.thresholds()[self.rows.index(row)][: len(self.scales[row]) - 1].detach()
+        above = [1.0, *torch.sigmoid(scalar - cuts).tolist(), 0.0]
+        return tuple(a - b for a, b in pairwise(above))
 
     def expected(self, scalars: torch.Tensor) -> torch.Tensor:
         """Expected scores on each row's own scale, of the shape of ``scalars`` (..., rows)."""
@@ -122,9 +135,20 @@ class JudgeModel(nn.Module):
         return {k: v.to(self.device, self.dtype if v.is_floating_point() else None) for k, v in images.items()}
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Scalars (n, 1 + copies, rows), fp32, at the ``ends`` of a batch; see ``judge.batches`` for what it holds."""
-        states = self.hidden(batch["ids"], batch["positions"], batch["layout"], batch["images"])
-        scalars: torch.Tensor = self.head(states[batch["ends"].to(self.device)].float())
+        """Scalars (n, 1 + copies, rows), fp32, at the ``ends`` of a batch; see ``judge.batches`` for what it holds.
+
+        Several sequences (``more``) are read one after another: their activations are computed again for the gradient, so
+        that the memory holds those of one sequence at a time.
+        """
+        sequences = [batch, *batch.get("more", ())]
+        if len(sequences) == 1 or not torch.is_grad_enabled():
+            return torch.cat([self._scalars(one) for one in sequences])
+        again = [checkpoint(self._scalars, one, use_reentrant=False) for one in sequences]
+        return torch.cat(again)
+
+    def _scalars(self, sequence: dict[str, Any]) -> torch.Tensor:
+        states = self.hidden(sequence["ids"], sequence["positions"], sequence["layout"], sequence["images"])
+        scalars: torch.Tensor = self.head(states[sequence["ends"].to(self.device)].float())
         return scalars
 
     def read(self, forest: Forest, at: Sequence[int]) -> torch.Tensor:

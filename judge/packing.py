@@ -4,8 +4,9 @@ Words: a *piece* is a node as tokens; an *item* is a set of replies that one lab
 tree that some items need, its root a node whose own prefix was cut off or the tree's root; a *forest* is several parts
 behind one another in one sequence.
 
-A path longer than ``max_path`` tokens is cut at its start: whole nodes go, the oldest first, until the rest fits. The
-reply judged is never cut; one that alone is longer is an error.
+A path longer than ``max_path`` tokens is cut at its beginning: whole nodes go, the oldest first, until the rest fits. The
+reply judged is never cut; one that alone is longer is left out and named. Two replies whose paths share nothing within
+``max_path``, or that do not fit into one sequence together, are *linked*: scored in two sequences of one step.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from judge.attention import Layout
+from judge.examples import Comparison
 from judge.rubric import JudgeError
 from studio.tree import Tree
 
@@ -62,56 +64,114 @@ class Forest:
         return self.ids.shape[1]
 
 
+@dataclass
+class Plan:
+    """What becomes of a tree's items. ``parts`` fit into a sequence each; every list of ``linked`` is scored in one step.
+
+    ``linked_items``: the items of each list of ``linked``; ``cut``: items that are read without the beginning of their
+    dialogue; ``left_out``: item -> why it cannot be read at all.
+    """
+
+    parts: list[Part] = field(default_factory=list)
+    linked: list[list[Part]] = field(default_factory=list)
+    linked_items: list[list[Item]] = field(default_factory=list)
+    cut: set[Item] = field(default_factory=set)
+    left_out: dict[Item, str] = field(default_factory=dict)
+
+
+def plan_items(
+    tree: Tree, items: Iterable[Item], piece: Callable[[str], Piece], max_tokens: int, max_path: int
+) -> Plan:
+    """Divide a tree into parts of at most ``max_tokens`` that repeat only prefixes. Neighbouring items share a part.
+
+    ``max_tokens`` is at least ``max_path``. Nothing raises: see ``Plan`` for what does not fit.
+    """
+    order = {n.id: i for i, n in enumerate(tree.walk())}
+    plan, apart = Plan(), []
+    open_parts: dict[str, Part] = {}
+    for item in sorted(set(items), key=lambda item: sorted(order[n] for n in item)):
+        paths = {n: [p.id for p in tree.path(n)] for n in item}
+        try:
+            if long := [n for n in item if len(piece(n)) > max_path]:
+                plan.left_out[item] = f"reply of {len(piece(long[0])):,} tokens, over {max_path:,}"
+                continue
+            starts = {n: _start(path, piece, max_path) for n, path in paths.items()}
+        except JudgeError as error:  # a picture that is broken, a template that refuses the dialogue
+            plan.left_out[item] = str(error)
+            continue
+        if any(starts[n] != path[0] for n, path in paths.items()):
+            plan.cut.add(item)
+        root = max(starts.values(), key=order.__getitem__)
+        if not all(root in path for path in paths.values()):
+            apart.append(item)
+            continue
+        needed = dict.fromkeys(n for path in paths.values() for n in path[path.index(root) :])
+        if sum(len(piece(n)) for n in needed) > max_tokens:
+            apart.append(item)
+            continue
+        _place(plan.parts, open_parts, Part(tree, root, [item], needed), piece, max_tokens)
+    for items_of_step in _connected(apart):
+        parts: list[Part] = []
+        opened: dict[str, Part] = {}
+        for node in sorted({n for item in items_of_step for n in item}, key=order.__getitem__):
+            path = [p.id for p in tree.path(node)]
+            root = _start(path, piece, max_path)
+            alone = Part(tree, root, [(node,)], dict.fromkeys(path[path.index(root) :]))
+            _place(parts, opened, alone, piece, max_tokens)
+        plan.linked.append(parts)
+        plan.linked_items.append(items_of_step)
+    return plan
+
+
 def plan(
     tree: Tree, items: Iterable[Item], piece: Callable[[str], Piece], max_tokens: int, max_path: int
 ) -> list[Part]:
-    """Divide a tree into parts of at most ``max_tokens`` that repeat only prefixes. Neighbouring items share a part.
+    """``plan_items`` for items of one reply each, of which every one must be readable.
 
     Raises:
-        JudgeError: a reply alone is longer than ``max_path``, or one item's paths are longer than ``max_tokens``.
+        JudgeError: a reply alone is longer than ``max_path``.
     """
-    order = {n.id: i for i, n in enumerate(tree.walk())}
-    open_parts: dict[str, Part] = {}
-    parts: list[Part] = []
-    for item in sorted(set(items), key=lambda item: sorted(order[n] for n in item)):
-        paths = {n: [p.id for p in tree.path(n)] for n in item}
-        root = max((_start(tree, path, piece, max_path) for path in paths.values()), key=order.__getitem__)
-        if not all(root in path for path in paths.values()):
-            raise JudgeError(
-                f"Two replies of one comparison are so long that their paths share nothing within {max_path} tokens. "
-                "Raise max_path, or leave the comparison out."
-            )
-        needed = dict.fromkeys(n for path in paths.values() for n in path[path.index(root) :])
-        part = open_parts.get(root)
-        fresh = sum(len(piece(n)) for n in needed if part is None or n not in part.nodes)
-        if part is None or part.tokens + fresh > max_tokens:
-            part = open_parts[root] = Part(tree, root)
-            parts.append(part)
-            fresh = sum(len(piece(n)) for n in needed)
-        if fresh > max_tokens:
-            raise JudgeError(
-                f"One label needs {fresh} tokens at once, over {max_tokens}. Raise max_tokens, or lower max_path."
-            )
-        part.items.append(item)
-        part.nodes.update(needed)
-        part.tokens += fresh
-    return parts
+    made = plan_items(tree, items, piece, max(max_tokens, max_path), max_path)
+    for item, why in made.left_out.items():
+        raise JudgeError(f"A {why}, cannot be read. It begins: {tree.nodes[item[0]].text[:60]!r}")
+    return made.parts
 
 
-def _start(tree: Tree, path: Sequence[str], piece: Callable[[str], Piece], max_path: int) -> str:
-    room = max_path - len(piece(path[-1]))
-    if room < 0:
-        raise JudgeError(
-            f"A reply of {len(piece(path[-1]))} tokens is longer than the {max_path} that a path may have. "
-            f"Raise max_path, or prune it. It begins: {tree.nodes[path[-1]].text[:60]!r}"
-        )
-    start = path[-1]
+def _place(
+    parts: list[Part], opened: dict[str, Part], new: Part, piece: Callable[[str], Piece], max_tokens: int
+) -> None:
+    """Add what a new part needs to the open part with the same root, or open another one."""
+    part = opened.get(new.root)
+    fresh = sum(len(piece(n)) for n in new.nodes if part is None or n not in part.nodes)
+    if part is None or part.tokens + fresh > max_tokens:
+        part = opened[new.root] = Part(new.tree, new.root)
+        parts.append(part)
+        fresh = sum(len(piece(n)) for n in new.nodes)
+    part.items += new.items
+    part.nodes.update(new.nodes)
+    part.tokens += fresh
+
+
+def _start(path: Sequence[str], piece: Callable[[str], Piece], max_path: int) -> str:
+    """The first node of a path that is read: the oldest from which on everything fits."""
+    room, start = max_path - len(piece(path[-1])), path[-1]
     for node in reversed(path[:-1]):
         room -= len(piece(node))
         if room < 0:
             break
         start = node
     return start
+
+
+def _connected(items: Sequence[Item]) -> list[list[Item]]:
+    """Items that share replies, together: each reply of a group is then encoded once."""
+    groups: list[tuple[set[str], list[Item]]] = []
+    for item in items:
+        touching = [g for g in groups if not g[0].isdisjoint(item)]
+        nodes = set(item).union(*(g[0] for g in touching))
+        joined = [one for g in touching for one in g[1]] + [item]
+        groups = [g for g in groups if g not in touching] + [(nodes, joined)]
+    return [members for _, members in groups]
 
 
 def bundle(parts: Sequence[Part], max_tokens: int) -> list[list[Part]]:
@@ -183,3 +243,12 @@ def path_tokens(parts: Iterable[Part], piece: Callable[[Tree, str], Piece]) -> i
                 path: list[Any] = [n.id for n in part.tree.path(node)]
                 total += sum(len(piece(part.tree, n)) for n in path[path.index(part.root) :])
     return total
+
+
+def chain_tokens(tree: Tree, label: Comparison, tokens: Callable[[str], int]) -> tuple[int, int]:
+    """How long what is compared is on either side: of replies their own tokens, of dialogues all below the last common node."""
+    if label.level == "local":
+        return tokens(label.left), tokens(label.right)
+    left, right = ([n.id for n in tree.path(node)] for node in (label.left, label.right))
+    shared = sum(a == b for a, b in zip(left, right, strict=False))
+    return sum(map(tokens, left[shared:])), sum(map(tokens, right[shared:]))

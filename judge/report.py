@@ -1,38 +1,38 @@
 """A judge's evaluation as one page: plots with the numbers beside them, light and dark, readable without a network.
 
-Takes the dict of ``judge.evaluation.evaluate``, also when it was read back from JSON. Never computes a measure.
+Takes the dict of ``judge.evaluation.evaluate``, also when it was read back from JSON or written by the version before.
+What people compared comes first, then pairs that follow from scores, then how far its certainty is to be believed.
+Never computes a measure.
 """
 
 from __future__ import annotations
 
-import html
-import io
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from judge.page import (
+    BASE,
+    JUDGE,
+    Result,
+    figure,
+    legend,
+    measure,
+    number,
+    page,
+    row_name,
+    section,
+    signed,
+    span,
+    stacked,
+    sub,
+    table,
+)
+from judge.report_trust import calibrated_scores, reliability, scores_by_value, sure_and_unsure
 from judge.rubric import JudgeError
 
-Result = dict[str, Any]
-# matplotlib writes literal colours; these stand for the page's own, so that one picture serves light and dark
-INK, SOFT, JUDGE, BASE = "#010001", "#010002", "#010003", "#010004"
-COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", JUDGE: "var(--judge)", BASE: "var(--base)"}
-LINES = {"coin": ":", "majority": "--", "longer": "-."}
-STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1b1b1f; --soft: #6b7280; --judge: #1f5fbf; --base: #b45309; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #14161a; --ink: #e8e8ea; --soft: #9aa3af; --judge: #8ab4f8; --base: #f0a860; } }
-body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto;
-  padding: 0 1rem; }
-section { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
-section > h2, section > p { flex-basis: 100%; margin: 1.5rem 0 .5rem; }
-figure { flex: 1 1 26rem; max-width: 34rem; margin: 0; } figure svg { width: 100%; height: auto; }
-.table { flex: 1 1 26rem; overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .875rem; }
-th, td { padding: .25rem .75rem .25rem 0; text-align: left; border-bottom: 1px solid var(--soft); white-space: nowrap; }
-.note { color: var(--soft); }
-"""
+MARKS = {"longer": "^", "majority": "|"}  # of the baselines of a row, in its plot
+MOST_LISTED = 5  # names of a reason's labels
 
 
 def write(report: Result, path: Path, title: str) -> None:
@@ -41,192 +41,235 @@ def write(report: Result, path: Path, title: str) -> None:
     Raises:
         JudgeError: matplotlib is missing, or the file cannot be written.
     """
-    method, pairs, scores = report["method"], report["pairs"], report["scores"]
-    parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p>{pairs['n']} decided pairs and {pairs['n_ties']} ties of {pairs['trees']} trees, {scores['n']} scores of "
-        f"{scores['trees']} trees. Brackets: {html.escape(method['interval'])}, "
-        f"{method['n_boot']} resamples, seed {method['seed']}. {html.escape(pairs['tie_rule'])}</p>",
-        _all_pairs(report),
-        _accuracy_by(report, "dimension", "Accuracy by dimension"),
-        _accuracy_by(report, "turn", "Accuracy by turn"),
-        _accuracy_by(report, "group", "Accuracy by group"),
-        _reliability(report["calibration"]),
-        _all_scores(report),
-        _human_and_judge(report["scores_by"]),
-    ]
-    page = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
+    document = page(
+        title,
+        [
+            _opening(report),
+            _data(report.get("data") or {}),
+            _compared(report, "pairs", "Comparisons by people"),
+            _compared(report, "derived", "Pairs that follow from scores") if _any(report, "derived") else "",
+            *reliability(report),
+            *sure_and_unsure(report),
+            _all_scores(report),
+            *calibrated_scores(report),
+            *scores_by_value(report["scores_by"]),
+            *_apart(report),
+        ],
     )
     try:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(document, encoding="utf-8")
     except OSError as error:
         raise JudgeError(f"Cannot write the report to {path} ({error}). Choose another file.") from error
 
 
-def _all_pairs(report: Result) -> str:
-    pairs = report["pairs"]
-    rows = [["this judge", _with_interval(pairs["accuracy"], pairs["interval"]), _measure(pairs["three_way"]), ""]]
-    for name, other in report["others"].items():
-        versus = other["versus"]
-        verdict = {True: ", beyond chance", False: ", may be chance", None: ""}[versus["beyond_chance"]]
-        gain = _with_interval(versus["difference"], versus["interval"]) + verdict
-        rows.append([name, _with_interval(other["accuracy"], other["interval"]), _measure(other["three_way"]), gain])
-    for name, baseline in pairs["baselines"].items():
+def _opening(report: Result) -> str:
+    method, pairs, derived, scores = report["method"], report["pairs"], report.get("derived"), report["scores"]
+    apart = f", {derived['n']} pairs that follow from scores" if derived and derived["n"] else ""
+    counts = (
+        f"{_counted(pairs['n'], 'decided comparison')} and {_counted(pairs['n_ties'], 'tie')} of "
+        f"{_counted(pairs['trees'], 'tree')}{apart}, {_counted(scores['n'], 'score')} of {_counted(scores['trees'], 'tree')}."
+    )
+    how = f"Brackets: {method['interval']}, {method['n_boot']} resamples, seed {method['seed']}. {pairs['tie_rule']}"
+    return f"<p>{_safe(counts)} None of them was learned from.</p><p class=note>{_safe(how)}</p>"
+
+
+def _data(card: Result) -> str:
+    """Which labels were used, cut or left out, as they were counted before training."""
+    labels = card.get("labels")
+    if not labels:
+        return ""
+    rows = [
+        [reason["reason"], reason["n"], _listed(reason.get("labels", []), reason["n"])] for reason in labels["reasons"]
+    ]
+    return section("Labels", [labels["sentence"]], table(["reason", "labels", "for example in"], rows) or "<p></p>")
+
+
+def _listed(labels: Iterable[Result], n: int) -> str:
+    trees = list(dict.fromkeys(str(label["tree"]) for label in labels))
+    shown = ", ".join(trees[:MOST_LISTED])
+    return f"{shown}, …" if len(trees) > MOST_LISTED or n > len(trees) > 0 else shown
+
+
+def _compared(report: Result, what: str, heading: str) -> str:
+    """What all pairs say, beside each baseline; then a row for each level and dimension, and its plot."""
+    found = report[what]
+    if not found["n"] + found["n_ties"]:
+        return section(heading, [])
+    rows = [r for r in report[f"{what}_by"] if r["by"] == "dimension"]
+    ceiling = found.get("ceiling")
+    notes = [
+        f"Intervals: {found['interval_note']}." if found["interval_note"] else "",
+        'Small under a baseline: this judge minus it, "?" where that may be chance.',
+        "People's own agreement counts ties, as the judge's three-way accuracy does." if ceiling else "",
+    ]
+    return section(
+        heading, notes,
+        _against(report, what),
+        sub("By level and dimension"), _accuracies("dimension", rows, found, wide=True), _dots(rows, what),
+    )  # fmt: skip
+
+
+def _against(report: Result, what: str) -> str:
+    """This judge over all pairs, and what it gains over each baseline on the same pairs."""
+    found = report[what]
+    lines: list[list[object]] = [
+        ["this judge", found["n"], _line(found["accuracy"], found["interval"]), measure(found["three_way"]), ""]
+    ]
+    for name, other in _others(report, what).items():
+        gain = _gain(other["difference"], other["difference_interval"], other["beyond_chance"])
+        lines.append([name, other["n"], measure(other), measure(other.get("three_way")), gain])
+    for name, baseline in found["baselines"].items():
         shown = f"{name} ({baseline['side']})" if "side" in baseline else name
-        rows.append([shown, _measure(baseline), "", ""])
-    head = ["", "accuracy", "three-way", "this judge minus it"]
-    return _section("Pairs", _note(pairs), "", _table(head, rows) if pairs["n"] + pairs["n_ties"] else "")
+        difference = (baseline.get(k) for k in ("difference", "difference_interval", "beyond_chance"))
+        gain = _gain(*difference) if "difference" in baseline else ""
+        lines.append([shown, found["n"], measure(baseline), "", gain])
+    if ceiling := found.get("ceiling"):
+        who = "; ".join(f"{name}: {n}" for name, n in ceiling["who"].items())
+        lines.append([("people with themselves or each other", who), ceiling["n"], "", measure(ceiling), ""])
+    return table(["of all", "pairs", "accuracy", "three-way", "this judge minus it"], lines, wide=True)
 
 
-def _accuracy_by(report: Result, by: str, heading: str) -> str:
-    rows = [r for r in report["pairs_by"] if r["by"] == by]
-    baselines = ("coin", "majority", "longer")
-    table = _table(
-        [by, "pairs", "ties", "trees", "accuracy", *baselines, ""],
-        [[r["key"], r["n"], r["n_ties"], r["trees"], _with_interval(r["accuracy"], r["interval"]),
-          *(_number(r["baselines"][b]["value"]) for b in baselines), r["interval_note"] or ""] for r in rows],
-    ) if rows else ""  # fmt: skip
+def _others(report: Result, what: str) -> dict[str, Result]:
+    """Other judges on these pairs, also from a report of the version before; with the three-way share where it was kept."""
+    whole = report.get("others", {}) if what == "pairs" else {}
+    if "others" in report[what]:
+        return {
+            name: {**row, "three_way": whole.get(name, {}).get("three_way")}
+            for name, row in report[what]["others"].items()
+        }
+    return {
+        name: {"n": old["n"], "value": old["accuracy"], "interval": old["interval"], "three_way": old["three_way"],
+               "difference": old["versus"]["difference"], "difference_interval": old["versus"]["interval"],
+               "beyond_chance": old["versus"]["beyond_chance"]}
+        for name, old in whole.items()
+    }  # fmt: skip
+
+
+def _accuracies(by: str, rows: list[Result], found: Result, wide: bool = False) -> str:
+    """Rows of accuracy, each with its n, interval and every baseline."""
+    names = list(found.get("others", {}))
+    ceiling = any(r.get("ceiling") for r in rows)
+    head = [by, "pairs", "ties", "trees", "accuracy", "coin", "majority", "longer", *names, *(["people agree"] if ceiling else []), ""]  # fmt: skip
+    lines: list[list[object]] = []
+    for r in rows:
+        coin, majority, longer = (r["baselines"][b] for b in ("coin", "majority", "longer"))
+        others = [r.get("others", {}).get(name) for name in names]
+        lines.append([
+            row_name(r) if by == "dimension" else r["key"], r["n"], r["n_ties"], r["trees"],
+            stacked(r["accuracy"], r["interval"]), stacked(coin["value"], coin["interval"]), number(majority["value"]),
+            (number(longer["value"]), _short(longer)),
+            *((number(o["value"]), _short(o, of=r["n"])) if o else "–" for o in others),
+            *([_agreed(r.get("ceiling"))] if ceiling else []), r["interval_note"] or "",
+        ])  # fmt: skip
+    return table(head, lines, wide)
+
+
+def _agreed(ceiling: Result | None) -> object:
+    return (number(ceiling["value"]), f"n {ceiling['n']}") if ceiling else "–"
+
+
+def _short(baseline: Result, of: int | None = None) -> str:
+    """Beside a baseline's value: what the judge gains over it, and on how many pairs if those are not all."""
+    few = f"n {baseline['n']}" if of is not None and baseline["n"] != of else ""
+    if baseline.get("difference") is None:
+        return few
+    doubt = "" if baseline["beyond_chance"] else "?"
+    return " ".join(t for t in (f"judge {signed(baseline['difference'])}{doubt}", few) if t)
+
+
+def _dots(rows: list[Result], name: str) -> str:
     shown = [r for r in rows if r["accuracy"] is not None]
+    if not shown:
+        return ""
 
     def draw(axes: Any) -> None:
+        axes.axvline(0.5, color=BASE, linestyle=":", label="coin")
         for i, r in enumerate(shown):
-            axes.plot(r["accuracy"], i, "o", color=JUDGE)
+            axes.plot(r["accuracy"], i, "o", color=JUDGE, label="" if i else "this judge")
             if r["interval"]:
                 axes.plot(r["interval"], [i, i], color=JUDGE)
-        for name, style in LINES.items():
-            if (value := report["pairs"]["baselines"][name]["value"]) is not None:
-                axes.axvline(value, color=BASE, linestyle=style, label=f"{name}, all pairs")
-        axes.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.5, -0.5), xlabel="accuracy", ylabel=by)
-        axes.set_yticks(range(len(shown)), [str(r["key"]) for r in shown])
-        _legend(axes)
+            for baseline, mark in MARKS.items():
+                if (value := r["baselines"][baseline]["value"]) is not None:
+                    axes.plot(value, i, mark, color=BASE, fillstyle="none", label="" if i else baseline)
+            for at, other in enumerate(r.get("others", {}).items()):
+                if other[1]["value"] is not None:
+                    axes.plot(
+                        other[1]["value"], i, "xsd+"[at % 4], color=BASE, fillstyle="none", label="" if i else other[0]
+                    )
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.5, -0.5), xlabel="accuracy")
+        axes.set_yticks(range(len(shown)), [_tick(r) for r in shown])
+        legend(axes)
 
-    alt = f"{heading}: " + "; ".join(f"{r['key']} {_number(r['accuracy'])}" for r in shown)
-    figure = _figure(draw, by, alt, height=1.6 + 0.35 * len(shown)) if shown else ""
-    return _section(heading, "", figure, table)
+    alt = "Accuracy: " + "; ".join(f"{_tick(r)} {number(r['accuracy'])}" for r in shown)
+    return figure(draw, f"dots-{name}", alt, height=1.8 + 0.35 * len(shown))
 
 
-def _reliability(found: Result) -> str:
-    bins = [b for b in found["bins"] if b["n"]]
-    note = (
-        f"Expected calibration error {_number(found['ece'])}; with these confidences a perfectly calibrated judge would \
-show {_number(found['ece_if_calibrated'])} on average. {found['n_ties']} ties left out."
-    )
+def _tick(row: Result) -> str:
+    return row_name(row) if row["by"] == "dimension" else str(row["key"])
 
-    def draw(axes: Any) -> None:
-        axes.plot([0.5, 1], [0.5, 1], ":", color=BASE, label="calibrated")
-        axes.plot([b["confidence"] for b in bins], [b["right"] for b in bins], "o-", color=JUDGE, label="this judge")
-        axes.set(xlim=(0.49, 1.01), ylim=(-0.02, 1.02), xlabel="confidence", ylabel="share right")
-        _legend(axes)
 
-    alt = "Reliability: " + "; ".join(f"{_number(b['confidence'])} sure, {_number(b['right'])} right" for b in bins)
-    table = _table(
-        ["confidence from", "to", "pairs", "mean", "share right"],
-        [[f"{b['low']:.2f}", f"{b['high']:.2f}", b["n"], _number(b["confidence"]), _number(b["right"])] for b in bins],
-    )
-    figure = _figure(draw, "reliability", alt, height=3.6) if bins else ""
-    return _section("Reliability", note if bins else "", figure, table if bins else "")
+def _apart(report: Result) -> list[str]:
+    """The same pairs by turn, group and annotator, and those that were cut: a section each, where there is something to tell."""
+    sections = []
+    for by, heading in (("cut", "Dialogues that were cut, and whole ones"), ("turn", "Accuracy by turn"),
+                        ("group", "Accuracy by group"), ("annotator", "Accuracy by annotator")):  # fmt: skip
+        blocks = []
+        for what, kind in (("pairs", "Comparisons by people"), ("derived", "Pairs that follow from scores")):
+            rows = [r for r in report.get(f"{what}_by", []) if r["by"] == by]
+            if len(rows) > 1 or (by == "cut" and rows):
+                plot = _dots(rows, f"{what}-{by}") if by in ("turn", "group") and what == "pairs" else ""
+                blocks += [sub(kind), _accuracies(by, rows, report[what], wide=True), plot]
+        if blocks:
+            sections.append(section(heading, [], *blocks))
+    return sections
 
 
 def _all_scores(report: Result) -> str:
     scores, constants = report["scores"], report["scores"]["baselines"]
-    named = [("this judge", scores), ("always 3", constants["always_3"])]
+    top = constants.get("always_top") or constants["always_3"]
+    always = "top of the scale" if top["constant"] is None else str(top["constant"])
+    named = [("this judge", scores), (f"always {always}", top)]
     named.append((f"always {constants['majority']['constant']}, the commonest", constants["majority"]))
-    named += [(f"this judge, {r['key']}", r) for r in report["scores_by"] if r["by"] == "dimension"]
-    rows = [[name, *(_measure(r[m]) for m in ("mae", "agreement", "pearson", "spearman"))] for name, r in named]
-    head = ["", "mean absolute error", "exact agreement", "Pearson", "Spearman"]
-    return _section("Scores", _note(scores), "", _table(head, rows) if scores["n"] else "")
+    for r in report["scores_by"]:
+        if r["by"] == "dimension":
+            named += [(row_name(r), r), (f"  always {_top_of(r)['constant']}", _top_of(r))]
+    rows = [
+        [name, r.get("n", ""), *(measure(r[m]) for m in ("mae", "agreement", "pearson", "spearman"))]
+        for name, r in named
+    ]
+    if ceiling := scores.get("ceiling"):
+        rows.append(["people with themselves or each other", ceiling["n"], "", measure(ceiling), "", ""])
+    head = ["", "scores", "mean absolute error", "exact agreement", "Pearson", "Spearman"]
+    notes = [
+        f"Intervals: {scores['interval_note']}." if scores["interval_note"] else "",
+        "Scales of different lengths are pooled in the first lines: read the rows below."
+        if scores.get("scales", 1) > 1
+        else "",
+    ]
+    return section("Scores", notes, table(head, rows, wide=True) if scores["n"] else "")
 
 
-def _human_and_judge(rows: list[Result]) -> str:
-    rows = [r for r in rows if r["by"] == "value"]
-    keys = [r["key"] for r in rows]
-
-    def draw(axes: Any) -> None:
-        axes.plot([min(keys), max(keys)], [min(keys), max(keys)], ":", color=BASE, label="the same")
-        axes.plot(keys, [r["expected"]["value"] for r in rows], "o", color=JUDGE, label="this judge's mean")
-        for r in rows:
-            if r["expected"]["interval"]:
-                axes.plot([r["key"]] * 2, r["expected"]["interval"], color=JUDGE)
-        axes.set(xlabel="human score", ylabel="judge's expected score")
-        axes.set_xticks(keys)
-        _legend(axes)
-
-    table = _table(
-        ["human score", "scores", "trees", "judge's mean", "exact agreement"],
-        [[r["key"], r["n"], r["trees"], _measure(r["expected"]), _measure(r["agreement"])] for r in rows],
-    )
-    alt = "Human and judge: " + "; ".join(f"{r['key']} is {_number(r['expected']['value'])}" for r in rows)
-    figure = _figure(draw, "scores", alt, height=3.6) if rows else ""
-    return _section("Human and judge", "", figure, table if rows else "")
+def _top_of(row: Result) -> Result:
+    found: Result = row["baselines"].get("always_top") or row["baselines"]["always_3"]
+    return found
 
 
-def _section(heading: str, note: str, figure: str, table: str) -> str:
-    """``note`` is text; ``figure`` and ``table`` are HTML. Without either, the section says that there is nothing."""
-    body = figure + (f'<div class="table">{table}</div>' if table else "") or "<p>Nothing to show: no such labels.</p>"
-    said = f'<p class="note">{html.escape(note)}</p>' if note else ""
-    return f"<section><h2>{html.escape(heading)}</h2>{said}{body}</section>\n"
+def _gain(difference: float | None, interval: list[float] | None, beyond: bool | None) -> str:
+    verdict = {True: ", beyond chance", False: ", may be chance", None: ""}[beyond]
+    return f"{signed(difference)} {span(interval)}".strip() + verdict if difference is not None else "–"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    first = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in head)
-    rest = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{first}</tr></thead><tbody>{rest}</tbody></table>"
+def _line(value: float | None, interval: list[float] | None) -> str:
+    return f"{number(value)} {span(interval)}".strip()
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
-    if not interval:
-        return _number(value)
-    # every resample the same: that is too little variety, not certainty
-    doubt = " (no width: all trees alike)" if interval[0] == interval[1] else ""
-    return f"{_number(value)} [{_number(interval[0])}, {_number(interval[1])}]{doubt}"
+def _any(report: Result, what: str) -> bool:
+    return bool(report.get(what) and report[what]["n"] + report[what]["n_ties"])
 
 
-def _measure(found: Result | None) -> str:
-    if not found:
-        return "–"
-    return _with_interval(found["value"], found["interval"]) + (f" ({found['reason']})" if "reason" in found else "")
-
-
-def _note(found: Result) -> str:
-    return f"Intervals: {found['interval_note']}." if found["interval_note"] else ""
-
-
-def _legend(axes: Any) -> None:
-    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-
-
-def _figure(draw: Callable[[Any], None], name: str, alt: str, height: float) -> str:
-    """What ``draw`` puts on the axes, as a figure of 6 x ``height`` inches: inline SVG, ids of its own, page's colours."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise JudgeError("Plots need matplotlib. Run: pip install 'intermt-studio[judge]'") from error
-    ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    settings: Any = dict.fromkeys(ink, INK) | {
-        "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": name, "axes.facecolor": "none",
-        "axes.spines.top": False, "axes.spines.right": False,
-    }  # fmt: skip
-    written = io.StringIO()
-    with mpl.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser draws the text, with its own fonts
-        figure = Figure(figsize=(6, height), layout="constrained")
-        draw(figure.add_subplot())
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
-    svg = written.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for old, new in COLOURS.items():
-        svg = svg.replace(old, new)
-    for mark in (' id="', 'xlink:href="#', "url(#"):  # several plots share one page
-        svg = svg.replace(mark, f"{mark}{name}-")
-    for address in ("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"):  # HTML needs no namespaces
-        svg = svg.replace(f' xmlns="{address}"', "").replace(f' xmlns:xlink="{address}"', "")
-    return f'<figure>{svg.replace("<svg", f"""<svg role="img" aria-label="{html.escape(alt)}" """, 1)}</figure>'
+def _safe(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

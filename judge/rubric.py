@@ -15,12 +15,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-OVERALL = "overall"  # what a comparison is about when it names no dimension
+OVERALL = "overall"  # what a comparison is about when it names no dimension: a reply
+OVERALL_GLOBAL = "overall_global"  # the same of whole dialogues: a row of its own in every head
 OWN_FILE = "rubric.json"  # in the home folder
 MOST_OWN, MOST_TEXT = 24, 2000  # own dimensions; characters of one text
 LOWEST, HIGHEST = -1, 9  # every level is one key: - for -1, else its digit
 CODE, KEY = re.compile(r"[A-Za-z0-9_]{1,12}"), re.compile(r"[A-Za-z0-9_]{1,60}")
 FIELDS = ("code", "key", "name", "level", "values", "asks", "levels", "notes")
+
+
+def row_of(level: str, dimension: str) -> str:
+    """The row of a judge's head that a label of this level and dimension belongs to."""
+    return OVERALL_GLOBAL if dimension == OVERALL and level == "global" else dimension
 
 
 class JudgeError(Exception):

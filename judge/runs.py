@@ -1,8 +1,15 @@
-"""Where an unfinished run lives and what a person asks of it from outside. Standard library only, so a screen may import it."""
+"""Where an unfinished run lives, who works on it, and what a person asks of it from outside. No torch, so a screen may import it."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from judge.rubric import JudgeError
 
 KEEP = "keep-best"
 
@@ -10,6 +17,34 @@ KEEP = "keep-best"
 def folder(judges: Path, name: str) -> Path:
     """The folder of the run of a judge that is not done."""
     return judges / f".{name}.run"
+
+
+@contextmanager
+def claim(judges: Path, name: str) -> Iterator[None]:
+    """Be the only training of this name; the processes of one launch count as one.
+
+    Raises:
+        JudgeError: another training of this name is running, or the folder cannot be written.
+    """
+    if int(os.environ.get("RANK", "0")):
+        yield
+        return
+    try:
+        judges.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(judges / f".{name}.lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise JudgeError(
+            f"Another training of {name!r} is running. Wait until it is done, or choose another name."
+        ) from error
+    except OSError as error:
+        raise JudgeError(
+            f"Cannot write to {judges}: {error.strerror}. Free some space, or choose another home."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def ask_to_keep(judges: Path, name: str) -> None:

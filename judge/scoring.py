@@ -1,14 +1,13 @@
 """Scores replies with a trained judge: a whole tree in one pass, or one new reply at the cost of its own tokens.
 
-Keeps the keys and values of nodes it has read, within a bound; the least recently used go first. One thread at a time.
+Keeps the keys and values of nodes it has read, within a bound. A path longer than ``max_path`` loses its beginning as in
+training: whole nodes, the oldest first. One thread at a time.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,75 +16,62 @@ import torch
 from judge import files
 from judge.encoding import Images
 from judge.examples import Example
-from judge.losses import preference
 from judge.model import JudgeModel, ScoreHead
-from judge.packing import Piece, bundle, pack, plan
+from judge.node_cache import KeysValues, NodeCache, agreeing, chain_keys, content_key
+from judge.packing import Piece, bundle, pack, plan_items
+from judge.readings import Reading, derived_on, read_off, scored_on, trained_on
 from judge.rubric import JudgeError
-from studio.tree import Node
+from studio.tree import Node, Tree
 
-KeysValues = list[tuple[torch.Tensor, torch.Tensor]]  # of each layer: (1, key heads, n, d) twice
+__all__ = ["Reading", "Scorer", "derived_on", "read_off", "scored_on", "trained_on"]
 
-
-@dataclass(frozen=True)
-class Reading:
-    """What a judge says of one reply, by dimension. ``logits`` compare; ``expected`` is on the dimension's scale;
-    ``spread`` is the standard deviation of ``expected`` over the bootstrapped heads."""
-
-    logits: dict[str, float]
-    expected: dict[str, float]
-    spread: dict[str, float]
-
-    def better_than(self, other: Reading, dimension: str = "overall") -> float:
-        """Probability that this reply is the better one of the two, given that one is."""
-        return float(preference(torch.tensor(self.logits[dimension] - other.logits[dimension])))
-
-
-class NodeCache:
-    """Keys and values of nodes by what leads to them, at most ``max_bytes`` of them."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes, self.bytes = max_bytes, 0
-        self._kept: OrderedDict[str, tuple[torch.Tensor, KeysValues]] = OrderedDict()
-
-    def get(self, key: str) -> tuple[torch.Tensor, KeysValues] | None:
-        """Tokens and their keys and values; counts as a use."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
-
-    def put(self, key: str, ids: torch.Tensor, kept: KeysValues) -> None:
-        """Keep a node's; older ones go if there is no room, and it itself does if it alone is too large."""
-        self.drop(key)
-        self._kept[key] = (ids, kept)
-        self.bytes += _bytes(kept)
-        while self.bytes > self.max_bytes:
-            self.drop(next(iter(self._kept)))
-
-    def drop(self, key: str) -> None:
-        """Forget a node."""
-        if key in self._kept:
-            self.bytes -= _bytes(self._kept.pop(key)[1])
-
-    def __len__(self) -> int:
-        return len(self._kept)
+PIECES_KEPT = 4096  # nodes whose tokens stay in memory: a template and a tokenizer cost as much as a few layers
+DEFAULT_PATH = 2048  # tokens
 
 
 class Scorer:
-    """A judge at work. ``cache_mb``: memory for keys and values; ``max_tokens``: a packed sequence."""
+    """A judge at work. ``cache_mb``: memory for keys and values; ``max_tokens``: a packed sequence.
 
-    def __init__(self, model: JudgeModel, *, max_tokens: int = 4096, max_path: int = 2048, cache_mb: int = 512,
-                 trained: Mapping[str, int] | None = None) -> None:  # fmt: skip
-        """``trained``: how many labels of each dimension the judge learned from; it is silent on the others. None: on none."""
+    ``skipped``: replies that the last call of ``tree`` could not read, each with the reason.
+    """
+
+    def __init__(
+        self,
+        model: JudgeModel,
+        *,
+        max_tokens: int = 4096,
+        max_path: int = DEFAULT_PATH,
+        cache_mb: int = 512,
+        trained: Mapping[str, int] | None = None,
+        scored: Mapping[str, int] | None = None,
+    ) -> None:
+        """``trained``: labels by row, silent on the others; ``scored``: scores by row, no scale on the others (None: all)."""
         self.model = model.eval()
-        self.trained = trained
+        self.trained, self.scored = trained, scored
         self.max_tokens, self.max_path = max_tokens, max_path
         self.cache = NodeCache(cache_mb * 2**20)
+        self.skipped: list[tuple[str, str]] = []
+        self._pieces: OrderedDict[str, Piece] = OrderedDict()
+        self._partial: dict[str, str] = {}  # reply that grows -> the key of what is kept of it
 
     @classmethod
     def load(cls, folder: Path, cache: Path, **settings: Any) -> Scorer:
         """A judge from its folder; paths are cut where they were in training. Raises JudgeError."""
         model, card = files.load_judge(folder, cache)
-        return cls(model, **{"max_path": card["settings"]["max_path"], "trained": trained_on(card), **settings})
+        if model.lora.rank and model.dtype == torch.float32:  # in lower precision the sum would lose what was learned
+            model.backbone.merge_adapter()
+        return cls.of(model, card, **settings)
+
+    @classmethod
+    def of(cls, model: JudgeModel, card: Mapping[str, Any], **settings: Any) -> Scorer:
+        """A judge that is loaded, with what its card says of its labels and of where it cuts a path."""
+        sizes = {**card["settings"], **card["data"].get("sizes", {})}
+        known = {
+            "max_path": sizes.get("max_path") or DEFAULT_PATH,
+            "trained": derived_on(card) | trained_on(card),
+            "scored": scored_on(card),
+        }
+        return cls(model, **{**known, **settings})
 
     @property
     def memory_mb(self) -> float:
@@ -93,30 +79,46 @@ class Scorer:
         weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
         return (weights + self.cache.bytes) / 2**20
 
+    @property
+    def head(self) -> ScoreHead:
+        """What turns hidden states into scores."""
+        return self.model.head
+
+    def reading(self, scalars: torch.Tensor) -> Reading:
+        """Scalars (1 + copies, rows) in words a person reads."""
+        return read_off(self.head, scalars, self.trained, self.scored)
+
+    def tokens(self, example: Example, node: str) -> int:
+        """How long a node is, its pictures with it. Raises JudgeError when it cannot be read."""
+        path = example.tree.path(node)
+        return len(self._piece(path, self._keys(path, example.images), example.images))
+
+    # ---- a whole tree
+
     @torch.no_grad()
     def tree(self, example: Example, nodes: Iterable[str] | None = None) -> dict[str, Reading]:
         """Readings of a tree's replies (or of some of them), each token of the tree encoded once.
 
-        Raises:
-            JudgeError: a reply longer than the judge reads, or a picture that cannot be read.
+        A reply that is longer than the judge reads, or under a picture that cannot be read, has none: see ``skipped``.
         """
-        tree, pieces = example.tree, {}
-
-        def piece(node: str) -> Piece:
-            if node not in pieces:
-                pieces[node] = self.model.encoder.piece(tree.path(node), example.images)
-            return pieces[node]
-
-        wanted = [n.id for n in tree.walk() if n.role == "assistant"] if nodes is None else list(nodes)
-        found: dict[str, Reading] = {}
+        tree = example.tree
+        window = _Window(self, tree, example.images)
+        replies = [n.id for n in tree.walk() if n.role == "assistant"] if nodes is None else list(nodes)
+        self.skipped = [(n, why) for n in replies if (why := window.unreadable(n))]
+        readable = set(replies) - {n for n, _ in self.skipped}
         room = max(self.max_tokens, self.max_path)
-        for group in bundle(plan(tree, [(n,) for n in wanted], piece, room, self.max_path), room):
-            forest = pack(group, lambda _, node: piece(node))
+        made = plan_items(tree, [(n,) for n in replies if n in readable], window.piece, room, self.max_path)
+        self.skipped += [(item[0], _too_long(why)) for item, why in made.left_out.items()]
+        readings: dict[str, Reading] = {}
+        for group in bundle(made.parts, room):
+            forest = pack(group, lambda _, node: window.piece(node))
             forest.images = self.model.encoder.pixels(forest.pictures, example.images)
-            asked = [(i, item[0]) for i, part in enumerate(group) for item in part.items]
-            scalars = self.model.read(forest, [forest.ends[i][n] for i, n in asked])
-            found |= {n: self.reading(scalars[j]) for j, (_, n) in enumerate(asked)}
-        return found
+            ends = [(i, item[0]) for i, part in enumerate(group) for item in part.items]
+            scalars = self.model.read(forest, [forest.ends[i][n] for i, n in ends])
+            readings |= {n: self.reading(scalars[j]) for j, (_, n) in enumerate(ends)}
+        return readings
+
+    # ---- one reply
 
     @torch.no_grad()
     def reply(self, path: Sequence[Node], images: Images | None = None, growing: bool = False) -> Reading:
@@ -125,13 +127,11 @@ class Scorer:
         ``growing``: the reply is not done; the next call reads on from where its tokens still agree.
 
         Raises:
-            JudgeError: the reply is longer than the judge reads.
+            JudgeError: the reply is longer than the judge reads, or a picture cannot be read.
         """
         images = images or {}
-        pieces = [self.model.encoder.piece(path[: i + 1], images) for i in range(len(path))]
-        start = _first_kept(pieces, self.max_path)
-        pieces = pieces[start:]
-        keys, partial = _chain(pieces), f"growing {path[-1].id}"
+        pieces = self._window(path, images, growing)
+        keys, partial = chain_keys(pieces), self._partial_key(path[-1].id, pieces, growing)
         if growing:
             keys[-1] = partial
         read: list[KeysValues] = []
@@ -140,26 +140,40 @@ class Scorer:
                 break
             read.append(known[1])
         fresh, agreed = pieces[len(read) :], 0
-        if len(fresh) == 1 and (known := self.cache.get(keys[-1]) or self.cache.get(partial)) is not None:
-            agreed = _agree(known[0], fresh[0].ids)
-            agreed = min(agreed, len(fresh[0]) - 1)
-            if agreed and not fresh[0].pictures:
-                read.append([(k[:, :, :agreed], v[:, :, :agreed]) for k, v in known[1]])
-            else:
-                agreed = 0
+        begun = self.cache.get(keys[-1]) or self.cache.get(partial)
+        if len(fresh) == 1 and begun is not None and not fresh[0].pictures:
+            agreed = min(agreeing(begun[0], fresh[0].ids), len(fresh[0]) - 1)
+            if agreed:
+                read.append([(k[:, :, :agreed], v[:, :, :agreed]) for k, v in begun[1]])
         hidden, computed = self._extend(pieces, fresh, agreed, read, images)
-        before = read.pop() if agreed else None
-        at = 0
-        for key, piece in zip(keys[-len(fresh) :], fresh, strict=True):
-            n = len(piece) - (agreed if piece is fresh[-1] else 0)
-            own = [(k[:, :, at : at + n].clone(), v[:, :, at : at + n].clone()) for k, v in computed]
-            if before is not None and piece is fresh[-1]:
-                own = [(torch.cat([a, k], 2), torch.cat([b, v], 2)) for (a, b), (k, v) in zip(before, own, strict=True)]
-            self.cache.put(key, piece.ids, own)
-            at += n
+        self._keep(keys, fresh, computed, agreed, read[-1] if agreed else None)
         if not growing:
             self.cache.drop(partial)
         return self.reading(self.model.head(hidden[-1:].float())[0])
+
+    def _partial_key(self, reply: str, pieces: Sequence[Piece], growing: bool) -> str:
+        """Where a growing reply is kept: another place under another beginning, for keys hold for their own prefix only."""
+        above = chain_keys(pieces[:-1])
+        key = f"growing {above[-1] if above else ''} {reply}"
+        if (old := self._partial.pop(reply, key)) != key:  # the beginning was cut further since then
+            self.cache.drop(old)
+        if growing:
+            self._partial[reply] = key
+        return key
+
+    def _keep(
+        self, keys: Sequence[str], fresh: Sequence[Piece], computed: KeysValues, agreed: int, before: KeysValues | None
+    ) -> None:
+        """Put the keys and values of what was read now into the cache; ``before``: of the last node's first tokens."""
+        at = 0
+        for key, piece in zip(keys[len(keys) - len(fresh) :], fresh, strict=True):
+            last = piece is fresh[-1]
+            n = len(piece) - (agreed if last else 0)
+            own = [(k[:, :, at : at + n].clone(), v[:, :, at : at + n].clone()) for k, v in computed]
+            if last and before is not None:
+                own = [(torch.cat([a, k], 2), torch.cat([b, v], 2)) for (a, b), (k, v) in zip(before, own, strict=True)]
+            self.cache.put(key, piece.ids, own)
+            at += n
 
     def _extend(
         self, pieces: Sequence[Piece], fresh: Sequence[Piece], agreed: int, read: Sequence[KeysValues], images: Images
@@ -178,7 +192,7 @@ class Scorer:
             ids.append(piece.ids[skip:])
             positions.append(piece.positions[..., skip:] + first)
             first += piece.advance
-        where = torch.cat(positions, -1)
+        where = torch.cat(positions, -1)  # (n,) or (3, n)
         pictures = [s for p in fresh for s in p.pictures]
         out = self.model.backbone(
             input_ids=torch.cat(ids)[None].to(self.model.device),
@@ -188,58 +202,81 @@ class Scorer:
         kept = [(layer.keys[:, :, prefix:], layer.values[:, :, prefix:]) for layer in out.past_key_values.layers]
         return out.last_hidden_state[0], kept
 
-    @property
-    def head(self) -> ScoreHead:
-        """What turns hidden states into scores."""
-        return self.model.head
+    # ---- nodes as tokens
 
-    def reading(self, scalars: torch.Tensor) -> Reading:
-        """Scalars (1 + copies, rows) in words a person reads."""
-        return read_off(self.head, scalars, self.trained)
+    def _window(self, path: Sequence[Node], images: Images, growing: bool) -> list[Piece]:
+        """The nodes of a path that are read: the last one, and as many above it as fit. Raises JudgeError."""
+        above = self._keys(path[:-1], images)
+        last = content_key(above[-1] if above else "", path[-1], images)
+        pieces = [self._piece(path, [last], images, keep=not growing)]
+        room = self.max_path - len(pieces[0])
+        if room < 0:
+            raise JudgeError(
+                f"A reply of {len(pieces[0]):,} tokens is longer than the {self.max_path:,} that this judge reads."
+            )
+        for end in range(len(path) - 1, 0, -1):
+            piece = self._piece(path[:end], above[:end], images)
+            room -= len(piece)
+            if room < 0:
+                break
+            pieces.insert(0, piece)
+        return pieces
 
+    def _keys(self, path: Sequence[Node], images: Images) -> list[str]:
+        keys: list[str] = []
+        for node in path:
+            keys.append(content_key(keys[-1] if keys else "", node, images))
+        return keys
 
-def read_off(head: ScoreHead, scalars: torch.Tensor, trained: Mapping[str, int] | None = None) -> Reading:
-    """Scalars (1 + copies, rows) as a reading; ``trained``: labels by dimension, silent on those without (None: on none)."""
-    expected = head.expected(scalars)
-    spread = expected[1:].std(0) if len(scalars) > 2 else torch.zeros_like(expected[0])
-    rows = [(i, r) for i, r in enumerate(head.rows) if trained is None or trained.get(r)]
-    return Reading(*({r: float(x[i]) for i, r in rows} for x in (scalars[0], expected[0], spread)))
-
-
-def trained_on(card: Mapping[str, Any]) -> dict[str, int]:
-    """Labels of each dimension that a judge was trained on, from its card; dimensions without any are absent."""
-    counts: dict[str, int] = {}
-    for row in card["data"]["rows"]:
-        n = sum(v for k, v in row.items() if k.startswith("train_"))
-        if n:
-            counts[row["dimension"]] = counts.get(row["dimension"], 0) + n
-    return counts
-
-
-def _first_kept(pieces: Sequence[Piece], max_path: int) -> int:
-    room, start = max_path - len(pieces[-1]), len(pieces) - 1
-    if room < 0:
-        raise JudgeError(f"A reply of {len(pieces[-1])} tokens is longer than the {max_path} that this judge reads.")
-    while start and len(pieces[start - 1]) <= room:
-        start -= 1
-        room -= len(pieces[start])
-    return start
-
-
-def _chain(pieces: Sequence[Piece]) -> list[str]:
-    """A key for each node that changes with anything above it."""
-    digest, keys = hashlib.sha256(), []
-    for piece in pieces:
-        digest.update(piece.ids.numpy().tobytes() + "".join(piece.pictures).encode() + b"|")
-        keys.append(digest.hexdigest())
-    return keys
+    def _piece(self, path: Sequence[Node], keys: Sequence[str], images: Images, keep: bool = True) -> Piece:
+        """The last node of ``path`` as tokens; ``keys[-1]`` is its content key. Raises JudgeError."""
+        if (known := self._pieces.get(keys[-1])) is not None:
+            self._pieces.move_to_end(keys[-1])
+            return known
+        piece = self.model.encoder.piece(path, images)
+        if keep:
+            self._pieces[keys[-1]] = piece
+            if len(self._pieces) > PIECES_KEPT:
+                self._pieces.popitem(last=False)
+        return piece
 
 
-def _agree(some: torch.Tensor, others: torch.Tensor) -> int:
-    n = min(len(some), len(others))
-    differ = (some[:n] != others[:n]).nonzero()
-    return int(differ[0]) if len(differ) else n
+class _Window:
+    """A tree's nodes as tokens during one call: each is looked up once, and what cannot be read is told once."""
+
+    def __init__(self, scorer: Scorer, tree: Tree, images: Images) -> None:
+        self.scorer, self.tree, self.images = scorer, tree, images
+        self._keys: dict[str, str] = {}
+        self._read: dict[str, Piece | JudgeError] = {}
+
+    def piece(self, node: str) -> Piece:
+        """A node's tokens. Raises JudgeError."""
+        if node not in self._read:
+            path = self.tree.path(node)
+            for n in path:
+                if n.id not in self._keys:
+                    self._keys[n.id] = content_key(self._keys.get(n.parent_id or "", ""), n, self.images)
+            try:
+                self._read[node] = self.scorer._piece(path, [self._keys[node]], self.images)
+            except JudgeError as error:
+                self._read[node] = error
+        piece = self._read[node]
+        if isinstance(piece, JudgeError):
+            raise piece
+        return piece
+
+    def unreadable(self, node: str) -> str:
+        """Why a reply cannot be read; "" where it can. Only what is read with it counts, not what is cut off."""
+        room = self.scorer.max_path
+        try:
+            for above in reversed(self.tree.path(node)):
+                room -= len(self.piece(above.id))
+                if room < 0:
+                    return ""  # too long alone: the plan says so
+        except JudgeError as error:
+            return str(error)
+        return ""
 
 
-def _bytes(kept: KeysValues) -> int:
-    return sum(k.numel() * k.element_size() + v.numel() * v.element_size() for k, v in kept)
+def _too_long(why: str) -> str:
+    return f"A {why}: longer than this judge reads."

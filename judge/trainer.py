@@ -21,6 +21,7 @@ from judge.batches import Batch, Forests
 from judge.examples import Comparison
 from judge.losses import label_losses
 from judge.model import JudgeModel
+from judge.packing import chain_tokens
 from judge.rubric import JudgeError
 
 WEIGHTS, COMPLETE, STATE = "trained.safetensors", "complete.json", "trainer_state.json"
@@ -30,8 +31,18 @@ Progress = Callable[[dict[str, Any]], None]
 class JudgeTrainer(transformers.Trainer):
     """The Trainer with our loss, whole checkpoints, and validation by proper scores and pair accuracy."""
 
-    def __init__(self, *args: Any, head_rate: float, patience: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        head_rate: float,
+        patience: int,
+        progress: Progress,
+        checkpoint_over: int | None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.progress = progress
+        self.checkpoint_over = checkpoint_over  # tokens of a sequence from which layers are computed twice; None: never
         self.head_rate = head_rate  # the head starts from nothing
         self.patience = patience  # validations without progress before it stops; 0: never
         self.loss_is_scaled_for_ga = True  # by the labels of the whole step, below
@@ -43,7 +54,7 @@ class JudgeTrainer(transformers.Trainer):
         if last:
             self.state = TrainerState.load_from_json(str(last / STATE))
             if self.out_of_patience or keep:
-                self._load_from_checkpoint(str(self.state.best_model_checkpoint or last))
+                self._load_from_checkpoint(str(self._best(last)))
                 return
         self.train(resume_from_checkpoint=str(last) if last else None)
 
@@ -52,6 +63,12 @@ class JudgeTrainer(transformers.Trainer):
         """Whether the last validations brought nothing. Read from the log, which a checkpoint keeps, so that a resumed run agrees."""
         losses = [e["eval_loss"] for e in self.state.log_history if "eval_loss" in e]
         return bool(self.patience and losses) and len(losses) - 1 - losses.index(min(losses)) >= self.patience
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the lowest validation loss; None without validation."""
+        held = [(e["eval_loss"], int(e["step"])) for e in self.state.log_history if "eval_loss" in e]
+        return min(held)[1] if held else None
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
         weight = (
@@ -66,7 +83,8 @@ class JudgeTrainer(transformers.Trainer):
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None, **_: Any
     ) -> Any:
-        self.tokens_seen += inputs["ids"].shape[1] * self.args.world_size
+        self.tokens_seen += self.args.world_size * sum(one["ids"].shape[1] for one in (inputs, *inputs["more"]))
+        self._set_checkpointing(max(one["ids"].shape[1] for one in (inputs, *inputs["more"])))
         scalars = model(inputs)
         # every process averages its gradients with the others': the sum over all labels is what is wanted
         losses = label_losses(self.judge.head, scalars, inputs) * self.args.world_size / num_items_in_batch
@@ -75,6 +93,13 @@ class JudgeTrainer(transformers.Trainer):
         loss = losses[0] + 0.01 * losses[1:].sum()
         self._check_finite("loss", loss)
         return (loss, scalars) if return_outputs else loss
+
+    def _set_checkpointing(self, tokens: int) -> None:
+        """Keep a layer's activations while they fit; compute them twice where a sequence is too long for the memory."""
+        twice = self.checkpoint_over is not None and tokens > self.checkpoint_over
+        for module in self.judge.backbone.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = twice  # type: ignore[assignment]
 
     def _check_finite(self, what: str, *values: torch.Tensor) -> None:
         if not all(bool(torch.isfinite(v).all()) for v in values):
@@ -107,7 +132,8 @@ class JudgeTrainer(transformers.Trainer):
     ) -> dict[str, float]:
         """Mean loss a label, and pair accuracy by dimension (equality counts half, human ties left out)."""
         assert isinstance(self.eval_dataset, Forests)
-        metrics = {f"{metric_key_prefix}_{k}": v for k, v in validate(self.judge, self.eval_dataset).items()}
+        measured = validate(self.judge, self.eval_dataset, self.progress)
+        metrics = {f"{metric_key_prefix}_{k}": v for k, v in measured.items()}
         self._check_finite("loss of the validation", torch.tensor(metrics[f"{metric_key_prefix}_loss"]))
         self.log(metrics)
         self.control.should_training_stop |= self.out_of_patience
@@ -157,15 +183,24 @@ class JudgeTrainer(transformers.Trainer):
         files.load_into(self.judge, Path(resume_from_checkpoint) / WEIGHTS)
 
     def _load_best_model(self) -> None:
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+        self._load_from_checkpoint(str(self._best(Path(str(self.args.output_dir)))))
+
+    def _best(self, otherwise: Path) -> Path:
+        """The best checkpoint of this run; the state keeps a whole path, which is another one after the home was moved."""
+        if not self.state.best_model_checkpoint:
+            return otherwise
+        return Path(str(self.args.output_dir)) / Path(self.state.best_model_checkpoint).name
 
 
 @torch.no_grad()
-def validate(model: JudgeModel, data: Forests) -> dict[str, float]:
-    """Mean loss a label of the judge itself, its pair accuracy, overall and by dimension, and that of the longer reply."""
+def validate(model: JudgeModel, data: Forests, progress: Progress = lambda line: None) -> dict[str, float]:
+    """Mean loss a label of the judge itself, its pair accuracy, overall and by row, and that of the longer reply.
+
+    Accuracy is on people's comparisons; on pairs derived from scores only for rows, and in all, that have no others.
+    """
     model.eval()
-    loss, weight = 0.0, 0.0
-    right: dict[str, list[float]] = {}
+    loss, weight, started = 0.0, 0.0, time.monotonic()
+    right: dict[tuple[bool, str], list[float]] = {}  # (by a person, row)
     for i in range(len(data)):
         batch = data[i]
         scalars = model(batch)[:, :1]
@@ -173,29 +208,37 @@ def validate(model: JudgeModel, data: Forests) -> dict[str, float]:
         placed = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
         loss += float(label_losses(model.head, scalars, placed)[0])
         weight += float(batch["score_weights"].sum() + batch["pair_weights"].sum())
-        for left, up, row, outcome in batch["pairs"].tolist():
+        for (left, other, row, outcome), margin in zip(batch["pairs"].tolist(), batch["margins"].tolist(), strict=True):
             if outcome:
-                d = outcome * float(scalars[left, 0, row] - scalars[up, 0, row])
-                right.setdefault(model.head.rows[row], []).append(1.0 if d > 0 else 0.5 if d == 0 else 0.0)
-    every = [v for values in right.values() for v in values]
-    accuracy = {f"accuracy_{k}": sum(v) / len(v) for k, v in sorted(right.items())}
-    return {
-        "loss": loss / max(weight, 1e-9),
-        **({"accuracy": sum(every) / len(every), "longer": longer(data)} if every else {}),
-        **accuracy,
-    }
+                d = outcome * float(scalars[left, 0, row] - scalars[other, 0, row])
+                credit = 1.0 if d > 0 else 0.5 if d == 0 else 0.0
+                right.setdefault((margin < 0, model.head.rows[row]), []).append(credit)
+        spent = time.monotonic() - started
+        left_s = spent / (i + 1) * (len(data) - i - 1)
+        progress({"stage": "validate", "done": i + 1, "of": len(data), "eta_s": round(left_s, 1)})
+    people = {row: credits for (person, row), credits in right.items() if person}
+    rows = {row: credits for (_, row), credits in right.items()} | people
+    counted = [c for credits in (people or rows).values() for c in credits]
+    metrics = {"loss": loss / max(weight, 1e-9)}
+    if counted:
+        metrics |= {"accuracy": sum(counted) / len(counted), "longer": longer(data, bool(people))}
+    return metrics | {f"accuracy_{row}": sum(c) / len(c) for row, c in sorted(rows.items())}
 
 
-def longer(data: Forests) -> float:
-    """How often the longer reply, in words, is the better one, ties of people left out: what a judge must beat."""
-    right = []
-    trees = {part.tree.id: part.tree for part in data.parts}
+def longer(data: Forests, people: bool) -> float:
+    """How often the longer reply or dialogue, in tokens, is the better one, human ties left out: what a judge must beat.
+
+    ``people``: of the comparisons that people made; otherwise of all pairs.
+    """
+    trees = {part.tree.id: part.tree for step in data.steps for parts in step.sequences for part in parts}
+    credits = []
     for (tree_id, _), labels in data.labels.items():
+        tree = trees[tree_id]
         for label in labels:
-            if isinstance(label, Comparison) and label.outcome != "tie":
-                left, other = (len(trees[tree_id].nodes[n].text.split()) for n in (label.left, label.right))
-                right.append(0.5 if left == other else float((left > other) == (label.outcome == "left")))
-    return sum(right) / len(right) if right else 0.5
+            if isinstance(label, Comparison) and label.outcome != "tie" and (label.margin is None or not people):
+                left, right = chain_tokens(tree, label, lambda n, t=tree: len(data.reader.piece(t, n)))  # type: ignore[misc]
+                credits.append(0.5 if left == right else float((left > right) == (label.outcome == "left")))
+    return sum(credits) / len(credits) if credits else 0.5
 
 
 class Reporter(TrainerCallback):
@@ -229,6 +272,6 @@ class Reporter(TrainerCallback):
             if k in ("loss", "learning_rate", "grad_norm") or k.startswith("eval_")
         }
         self.memory_mb = max(self.memory_mb, psutil.Process().memory_info().rss / 2**20)
-        self.progress({"step": state.global_step, "steps": state.max_steps, "epoch": round(state.epoch or 0, 3), **kept,
+        self.progress({"stage": "train", "step": state.global_step, "steps": state.max_steps, "epoch": round(state.epoch or 0, 3), **kept,
                        "tokens_per_s": round(self.trainer.tokens_seen / spent, 1) if spent else None,
                        "eta_s": None if left is None else round(left, 1), "memory_mb": round(self.memory_mb)})  # fmt: skip

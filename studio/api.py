@@ -20,7 +20,9 @@ from studio import (
     estimates,
     finding,
     generating,
+    jobs,
     judgescreen,
+    judgeviews,
     learning,
     modellist,
     models,
@@ -122,7 +124,8 @@ def _undo(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 def _poll(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     """Whether anything was written since ``seen``: how a second tab notices the first."""
     tree = data.get("tree")
-    return {"seen": studio.store.stamp(), "growing": [r.node_id for r in studio.live.growing(tree)] if tree else []}
+    return {"seen": studio.store.stamp(), "judge": judgeviews.state(studio),
+            "growing": [r.node_id for r in studio.live.growing(tree)] if tree else []}  # fmt: skip
 
 
 def _plan(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
@@ -134,9 +137,9 @@ def _seconds(data: dict[str, Any]) -> float | None:
     return None if data.get("seconds") is None else float(data["seconds"])
 
 
-def _train(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
-    return judgescreen.train(studio, str(data["name"]).strip(), str(data["base"]).strip(), data["level"], float(data["epochs"]), int(data["rank"]),
-                             float(data["rate"]), int(data["seed"]))  # fmt: skip
+def _form(data: dict[str, Any]) -> dict[str, Any]:
+    """What a form of training holds. Raises KeyError without its name, as a page that is older than the studio sends."""
+    return {**data, "name": data["name"]}
 
 
 def _learning_start(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
@@ -224,14 +227,15 @@ CALLS: dict[str, Call] = {
     "undo": _undo,
     "poll": _poll,
     "judge": lambda studio, data: judgescreen.state(studio),
-    "judge_train": _train,
+    "judge_train": lambda studio, data: judgescreen.train(studio, _form(data)),
+    "judge_check": lambda studio, data: judgescreen.check(studio, data),
+    "judge_begin_again": lambda studio, data: judgescreen.begin_again(studio, str(data["job"])),
+    "judge_log": lambda studio, data: {"lines": jobs.log(studio.store, str(data["job"]))},
     "learning_start": _learning_start,
     "judge_stop": lambda studio, data: judgescreen.stop(studio, str(data["job"])),
     "judge_go_on": lambda studio, data: judgescreen.go_on(studio, str(data["job"])),
     "judge_keep": lambda studio, data: judgescreen.keep(studio, str(data["job"])),
-    "judge_estimate": lambda studio, data: estimates.estimate(
-        studio, str(data["base"]).strip(), data["level"], float(data["epochs"])
-    ),
+    "judge_estimate": lambda studio, data: estimates.estimate(studio, data),
     "judge_promote": lambda studio, data: judgescreen.promote(studio, data["judge"]),
     "judge_remove": _remove_judge,
     "judge_find": lambda studio, data: judgescreen.find(studio, str(data["tree"]), data["what"]),

@@ -194,35 +194,42 @@ def _wire_memory(studio: Studio, asking: Composer, page: gr.Blocks) -> None:
 # ---- import and export
 
 
+def _steps(progress: gr.Progress) -> exchange.Progress:
+    return lambda done, total, what: progress((done, total) if total else None, desc=what)
+
+
 def _wire_data(studio: Studio, parts: Parts, ui: Data) -> None:
     @told
-    def load(upload: str | None, path: str, images: str, skip_bad: bool, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def load(
+        upload: str | None,
+        path: str,
+        images: str,
+        skip_bad: bool,
+        labels: bool,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
         source = upload or path.strip()
         if not source:
             raise StudioError("Choose a file, or type the path of a file or folder.")
 
-        def show(done: int, total: int | None, what: str) -> None:
-            progress((done, total) if total else None, desc=what)
-
         folder = Path(images.strip()).expanduser() if images.strip() else None
-        report = exchange.import_path(studio.store, studio.media, Path(source).expanduser(), images=folder,
-                                      skip_bad=skip_bad, progress=show)  # fmt: skip
+        kept: Any = {"annotator": studio.config.annotator, "labels": ("all",) if labels else ()}
+        file, steps = Path(source).expanduser(), _steps(progress)
+        report = exchange.import_path(studio.store, studio.media, file, "auto", folder, skip_bad, steps, **kept)
         return report.sentence(), views.counted(studio), {"changed": True, "n": next(_serial)}
 
     @told
     def save(progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        def show(done: int, total: int | None, what: str) -> None:
-            progress((done, total) if total else None, desc=what)
-
         folder = studio.config.home / "exports"
         folder.mkdir(exist_ok=True)
         out = folder / "intermt-studio.zip"
-        exchange.export_studio(studio.store, studio.media, out, progress=show, force=True)
+        me = studio.config.annotator
+        exchange.export_studio(studio.store, studio.media, out, None, _steps(progress), True, me)
         return gr.DownloadButton(f"Download ({out.stat().st_size / 2**20:.1f} MB)", value=str(out), visible=True)
 
     ui.load.click(
         load,
-        [ui.upload, ui.path, ui.images, ui.skip_bad],
+        [ui.upload, ui.path, ui.images, ui.skip_bad, ui.labels],
         [ui.imported, ui.counts, parts.bridge],
         api_visibility="private",
     )

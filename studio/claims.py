@@ -5,15 +5,15 @@ Reads what was stored when the judge was tested; measures nothing, and calls not
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from judge.examples import ENOUGH
-from studio import StudioError, teaching
+from judge.rubric import row_of
+from studio import StudioError, readings, teaching, versions
 from studio.actions import Studio
 
-BASELINES = {"coin": "a coin", "longer": "the longer reply", "majority": "always the commoner side"}
-CONSTANTS = {"always_3": "always 3", "majority": "always the commonest score"}
+BASELINES = {"coin": "a coin", "longer": "the longer reply", "majority": "majority class"}
+CONSTANTS = {"always_3": "always 3", "always_top": "always the top score", "majority": "always the commonest score"}
 
 
 def about(studio: Studio, dimension: str) -> dict[str, Any]:
@@ -30,12 +30,14 @@ def about(studio: Studio, dimension: str) -> dict[str, Any]:
     row = next((j for j in studio.store.judges() if j["name"] == name), None)
     if row is None:
         raise StudioError("No judge is live any more. Choose one on the Judge screen.")
-    labels = studio.judge.trained.get(dimension, 0)
-    report = _report(studio, row["name"]) or row["metrics"]
-    pairs, scores = _of(report, "pairs", dimension), _of(report, "scores", dimension)
-    told = {"judge": row["name"], "dimension": dimension, "labels": labels, "enough": ENOUGH, "created_at": row["created_at"],
-            "since": studio.store.labels_since(row["created_at"]),
-            "pairs": _pairs(*pairs) if pairs else None, "scores": _scores(*scores) if scores else None, "untested": None}  # fmt: skip
+    facts = readings.facts(row["metrics"])
+    report = versions.report(teaching.judges_folder(studio.store.home) / row["name"]) or row["metrics"]
+    pairs, derived, scores = (_of(report, what, dimension) for what in ("pairs", "derived", "scores"))
+    told = {"judge": row["name"], "dimension": dimension, "labels": facts.trained.get(dimension, 0),
+            "derived_labels": facts.derived_labels.get(dimension, 0), "enough": ENOUGH, "created_at": row["created_at"],
+            "since": studio.store.labels_since(row["created_at"]), "verdict": versions.verdict(pairs[0] if pairs else None),
+            "pairs": _pairs(*pairs) if pairs else None, "derived": _pairs(*derived) if derived else None,
+            "scores": _scores(*scores) if scores else None, "untested": None}  # fmt: skip
     if not pairs and not scores:
         told["untested"] = row["metrics"].get("untested") or (
             f"No unseen dialogue had a label of {dimension}, so nothing is known of its accuracy there. Rate more dialogues, then train again."
@@ -43,25 +45,19 @@ def about(studio: Studio, dimension: str) -> dict[str, Any]:
     return told
 
 
-def _report(studio: Studio, name: str) -> dict[str, Any] | None:
-    """The whole report of a judge's test, beside its weights; None when there is none that can be read."""
-    try:
-        found = json.loads(
-            (teaching.judges_folder(studio.store.home) / name / "report.json").read_text(encoding="utf-8")
-        )
-    except (OSError, ValueError):  # tested elsewhere, or not at all: the row in the store then has the short form
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _of(report: dict[str, Any], what: str, dimension: str) -> tuple[dict[str, Any], bool] | None:
-    """The figures of a dimension alone and True, or those of all together and False where they were not kept apart."""
+def _of(report: dict[str, Any], what: str, row: str) -> tuple[dict[str, Any], bool] | None:
+    """The figures of a row of the judge's head alone and True, or those of all together and False where they were not kept
+    apart."""
     apart = report.get(f"{what}_by")
     if apart is not None:
-        own = [r for r in apart if r.get("by") == "dimension" and r.get("key") == dimension and r.get("n")]
+        own = [r for r in apart if r.get("by") == "dimension" and _row_of(r) == row and r.get("n")]
         return (own[0], True) if own else None
     pooled = report.get(what)
     return (pooled, False) if pooled and pooled.get("n") else None
+
+
+def _row_of(figures: dict[str, Any]) -> str:
+    return row_of(figures.get("level", ""), str(figures.get("key")))
 
 
 def _pairs(found: dict[str, Any], apart: bool) -> dict[str, Any]:

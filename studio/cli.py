@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from studio import StudioError, __version__
+from studio import StudioError, __version__, cli_judge
 from studio.bar import Bar
 from studio.config import home_folder, load, load_rubric
 
@@ -59,13 +59,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", required=True)
     _serve_options(_command(commands, "serve", _serve, "open the studio in the browser (the default)", shared))
 
-    read = _command(commands, "import", _import, "bring dialogues in; twice adds nothing", shared)
-    read.add_argument("path", type=Path, help="a file, or a folder of them")
-    read.add_argument("--format", default="auto", choices=("auto", "intermt-bench", "intermt-web", "studio"))
-    read.add_argument(
-        "--images", type=Path, help="folder with pictures that the file refers to; fills in missing ones too"
-    )
-    read.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be read, and import the rest")
+    _import_options(_command(commands, "import", _import, "bring dialogues in; twice adds nothing", shared))
 
     write = _command(
         commands, "export", _export, "write trees, pictures and judgements to a file that another studio reads", shared
@@ -74,19 +68,19 @@ def parser() -> argparse.ArgumentParser:
     write.add_argument("--format", default="studio", choices=("studio",))
     write.add_argument("--force", action="store_true", help="replace what is there")
 
-    _train_options(
+    cli_judge.train_options(
         _command(
             commands,
             "train",
-            _train,
+            cli_judge.train,
             "train a judge on what is rated; the same command again goes on after a stop",
             shared,
         )
     )
 
-    judged = _command(commands, "score", _score, "score replies with a judge and keep the scores", shared)
-    judged.add_argument("--judge", required=True, help="name of a trained judge")
-    judged.add_argument("--tree", help="id of one tree; without it, all")
+    cli_judge.score_options(
+        _command(commands, "score", cli_judge.score, "score replies with a judge and keep the scores", shared)
+    )
 
     fetch = _command(commands, "download", _download, "fetch a model from the hub; again goes on after a cut", shared)
     fetch.add_argument("repository", help="owner/model")
@@ -106,6 +100,25 @@ def _command(
     return made
 
 
+def _import_options(read: argparse.ArgumentParser) -> None:
+    read.add_argument("path", type=Path, help="a file, or a folder of them")
+    read.add_argument("--format", default="auto", choices=("auto", "intermt-bench", "intermt-web", "oasst", "studio"))
+    read.add_argument(
+        "--images", type=Path, help="folder with pictures that the file refers to; fills in missing ones too"
+    )
+    read.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be read, and import the rest")
+    read.add_argument(
+        "--states",
+        default="",
+        help="OpenAssistant: states of trees to import, by commas; all; without: ready_for_export",
+    )
+    read.add_argument(
+        "--labels",
+        default="",
+        help="OpenAssistant: label averages to keep as scores, such as quality,helpfulness; or all",
+    )
+
+
 def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--port", type=int, help="7860 if free; 0 takes any free one")
     serve.add_argument("--host", help="127.0.0.1: this computer only")
@@ -117,26 +130,6 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--password-env", metavar="NAME", help="environment variable with the password for --allow-remote"
     )
-
-
-def _train_options(train: argparse.ArgumentParser) -> None:
-    asked = train.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--name", help="what the judge is called; judges never change, so each has its own")
-    asked.add_argument(
-        "--curve", action="store_true",
-        help="train no judge: measure accuracy against the number of ratings, with --base, --level and --seed",
-    )  # fmt: skip
-    train.add_argument(
-        "--base", default="builtin", help="backbone: builtin (SmolLM2-135M), a folder, a .gguf file, or owner/model"
-    )
-    train.add_argument("--level", default="both", choices=("local", "global", "both"))
-    train.add_argument("--epochs", type=float, default=3.0)
-    train.add_argument(
-        "--seed", type=int, default=0, help="deals trees into training, validation and test; orders them"
-    )
-    train.add_argument("--rank", type=int, default=16, help="of LoRA; 0 trains the score head alone")
-    train.add_argument("--rate", type=float, default=2e-4, help="learning rate of LoRA")
-    train.add_argument("--max-tokens", type=int, default=2048, help="of a packed sequence: less needs less memory")
 
 
 def _serve(args: argparse.Namespace) -> tuple[Answer | None, int]:
@@ -160,10 +153,25 @@ def _import(args: argparse.Namespace) -> tuple[Answer, int]:
     from studio.media import Media
     from studio.store import Store
 
-    store = Store(home_folder(args.home))
+    home = home_folder(args.home)
+    load_rubric(home)
+    me = load(home).annotator
+    states, labels = ([x.strip() for x in given.split(",") if x.strip()] for given in (args.states, args.labels))
+    store = Store(home)
     with closing(store), closing(Bar({})) as bar:
         media = Media(store.home)
-        report = exchange.import_path(store, media, args.path, args.format, args.images, args.skip_bad, bar)
+        report = exchange.import_path(
+            store,
+            media,
+            args.path,
+            args.format,
+            args.images,
+            args.skip_bad,
+            bar,
+            annotator=me,
+            states=states,
+            labels=labels,
+        )
     return _told(args, report)
 
 
@@ -174,82 +182,15 @@ def _export(args: argparse.Namespace) -> tuple[Answer, int]:
 
     store = Store(home_folder(args.home))
     with closing(store), closing(Bar({})) as bar:
-        report = exchange.export_studio(store, Media(store.home), args.out, progress=bar, force=args.force)
+        me = load(store.home).annotator
+        report = exchange.export_studio(
+            store, Media(store.home), args.out, progress=bar, force=args.force, annotator=me
+        )
     if not args.json:
         print(
             f"{report.trees} trees, {report.nodes} messages, {report.images} pictures and {report.scores} scores are in {args.out}."
         )
     return asdict(report), 0
-
-
-def _train(args: argparse.Namespace) -> tuple[Answer | None, int]:
-    if args.curve:
-        return _curve(args)
-    from studio import teaching
-    from studio.media import Media
-    from studio.store import Store
-
-    load_rubric(home_folder(args.home))
-    store = Store(home_folder(args.home))
-    with closing(store), closing(Bar({})) as bar, teaching.judging():
-        from judge.model import LoraSettings
-        from judge.training import Settings
-
-        settings = Settings(base=args.base, level=args.level, epochs=args.epochs, seed=args.seed, learning_rate=args.rate,
-                            max_tokens=args.max_tokens, lora=LoraSettings(rank=args.rank, alpha=2 * args.rank))  # fmt: skip
-
-        def line(told: Answer) -> None:
-            if args.json:
-                print(json.dumps(told), file=sys.stderr)
-            elif "step" in told:
-                bar(told["step"], told["steps"], "steps")
-            else:
-                for warning in told.get("data", {}).get("warnings", [f"{told['stage']} ..."]):
-                    print(warning, file=sys.stderr)
-
-        found = teaching.train(store, Media(store.home), args.name, settings, bar, line)
-    if int(os.environ.get("RANK", "0")):  # one of several processes: the first one speaks for all
-        return None, 0
-    if not args.json:
-        print(teaching.sentence(found))
-    return found, 130 if found["interrupted"] else 0
-
-
-def _curve(args: argparse.Namespace) -> tuple[Answer, int]:
-    from studio import learning
-    from studio.media import Media
-    from studio.store import Store
-
-    load_rubric(home_folder(args.home))
-    store = Store(home_folder(args.home))
-    with closing(store), closing(Bar({})) as bar:
-
-        def step(done: int, total: int, left: float | None) -> None:
-            if args.json:
-                line = {"step": done, "steps": total, "eta_s": None if left is None else round(left, 1)}
-                print(json.dumps(line), file=sys.stderr, flush=True)
-            else:
-                bar(done, total, "steps")
-
-        found = learning.draw(store, Media(store.home), args.base, args.level, args.seed, step)
-    if not args.json:
-        print(learning.sentences(found))
-    return found, 0
-
-
-def _score(args: argparse.Namespace) -> tuple[Answer, int]:
-    from studio import teaching
-    from studio.media import Media
-    from studio.store import Store
-
-    load_rubric(home_folder(args.home))
-    store = Store(home_folder(args.home))
-    with closing(store), closing(Bar({})) as bar:
-        trees = [args.tree] if args.tree else store.tree_ids()
-        found = teaching.score(store, Media(store.home), args.judge, trees, bar)
-    if not args.json:
-        print(f"{found['replies']} replies of {found['trees']} trees are scored by {args.judge}.")
-    return found, 0
 
 
 def _download(args: argparse.Namespace) -> tuple[Answer, int]:

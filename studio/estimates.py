@@ -6,11 +6,13 @@ Reads what is rated and what earlier jobs reported. Never loads a backbone.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from judge.examples import split, with_derived
-from studio import StudioError, jobs, teaching
+from judge.groups import split
+from judge.labels import prepare
+from studio import jobs, labelcheck, teaching, trainingform
 from studio.actions import Studio
 
 LETTERS_A_TOKEN, TOKENS_A_NODE, TOKENS_A_PICTURE = (
@@ -25,48 +27,53 @@ BUILTIN = {
     "parameters": 135e6,
     "activations_mb": 4000,
 }  # of SmolLM2-135M, with packed sequences of 2,048 tokens: measured
+HEAD_ALONE = 0.12  # of the activations, where the backbone only reads: 1.0 GB in all of SmolLM2-135M, measured
 LEVELS: dict[str, tuple[str, ...]] = {"local": ("local",), "global": ("global",), "both": ("local", "global")}
 
 
-def estimate(studio: Studio, base: str, level: str, epochs: float) -> dict[str, Any]:
-    """``tokens`` of an epoch, ``minutes`` (low, high) or None, ``memory_mb`` or None, and both in a sentence.
+def estimate(studio: Studio, data: Mapping[str, Any]) -> dict[str, Any]:
+    """For what the form of a training holds: ``tokens`` of an epoch, ``minutes`` (low, high) or None, ``memory_mb`` or None,
+    ``fits`` (None: unknown), and all of it in a sentence.
 
     Raises:
-        StudioError: an unknown level, epochs out of range, or ratings that a judge cannot read.
+        StudioError: a value that does not fit its field, or ratings that a judge cannot read.
     """
-    if level not in LEVELS or not 0 < epochs <= 100:
-        raise StudioError(
-            f"No training has level {level!r:.20} and {epochs} epochs. Epochs are above 0 and at most 100."
-        )
+    filled = trainingform.values({**data, "name": data.get("name") or "estimate"})
+    base, level, rank = (filled[k] for k in ("base", "level", "rank"))
     tokens = _tokens(studio, level)
     if not tokens:
-        return {
-            "tokens": 0,
-            "minutes": None,
-            "memory_mb": None,
-            "says": "There is nothing of this level to train on yet.",
-        }
-    speed, memory, measured = _measured(studio, base)
+        says = "There is nothing of this level to train on yet."
+        return {"tokens": 0, "minutes": None, "memory_mb": None, "fits": None, "says": says}
+    speed, memory, measured = _measured(studio, base, rank)
     if speed is None:
-        speed, memory = _guessed(base)
+        speed, memory = _guessed(base, rank)
+    checked = labelcheck.memory(studio, base, level, rank)
+    fits = checked["fits"] if checked else None
+    if checked and not measured:
+        memory = checked["mb"]
     minutes = None
     if speed:
-        likely = tokens * epochs / speed / 60
+        likely = tokens * filled["epochs"] / speed / 60
         minutes = (likely * (0.8 if measured else 0.4), likely * (1.3 if measured else 1.6))
-    return {
-        "tokens": tokens,
-        "minutes": minutes,
-        "memory_mb": memory,
-        "says": _sentence(tokens, minutes, memory, measured),
-    }
+    says = _sentence(tokens, minutes, memory, measured) + _room(checked)
+    return {"tokens": tokens, "minutes": minutes, "memory_mb": memory, "fits": fits, "says": says}
+
+
+def _room(checked: Mapping[str, Any] | None) -> str:
+    """Whether it fits into the memory, as the check of the labels foresaw."""
+    if not checked:
+        return ""
+    free = f"{checked['free_mb'] / 1024:.1f} GB"
+    if checked["fits"]:
+        return f" It fits: {free} were free at the check."
+    return f" It does not fit: {free} were free at the check. Set a shorter longest path, or rank 0."
 
 
 def _tokens(studio: Studio, level: str) -> int:
     """Tokens that one epoch reads, about: each node that leads to a label once, of the dialogues to train on, and the checks between."""
     with teaching.judging():
         rated = teaching.examples(studio.store, studio.media, studio.store.rated_trees())
-        some = [with_derived(e.restrict(LEVELS[level])) for e in rated]  # type: ignore[arg-type]
-        labelled = [e for e in some if e.scores or e.comparisons]
+        labelled = prepare(rated, LEVELS[level]).examples  # type: ignore[arg-type]
         training = split(labelled).of(labelled, "train") if labelled else []
     total = 0.0
     for e in training:
@@ -77,17 +84,23 @@ def _tokens(studio: Studio, level: str) -> int:
     return round(total)
 
 
-def _measured(studio: Studio, base: str) -> tuple[float | None, float | None, bool]:
-    """Tokens/s and memory in MB of the newest training of this backbone that came far enough to tell."""
+def _measured(studio: Studio, base: str, rank: int) -> tuple[float | None, float | None, bool]:
+    """Tokens/s and memory in MB of the newest training of this backbone that came far enough to tell: with LoRA, or (rank 0)
+    of the head alone."""
     for job in jobs.refresh(studio.store):
-        said = [line for line in job["lines"] if line.get("tokens_per_s")]
-        if job["kind"] == "train" and job["payload"].get("base") == base and len(said) >= 3:
-            return said[-1]["tokens_per_s"], said[-1].get("memory_mb"), True
+        asked, lines = job["payload"], [line for line in job["lines"] if line.get("tokens_per_s")]
+        same = asked.get("base") == base and bool(asked.get("rank", 1)) == bool(rank)
+        if job["kind"] == "train" and same and len(lines) >= 3:
+            return lines[-1]["tokens_per_s"], lines[-1].get("memory_mb"), True
     return None, None, False
 
 
-def _guessed(base: str) -> tuple[float | None, float | None]:
-    """The same from the size of the backbone; nothing for one that is not here yet."""
+def _guessed(base: str, rank: int) -> tuple[float | None, float | None]:
+    """The same from the size of the backbone; nothing for one that is not here yet.
+
+    Forward and backward with frozen weights are 4 operations a weight and token; without LoRA the backbone only reads
+    (2 operations) and keeps next to nothing for a backward pass.
+    """
     if base == "builtin":
         parameters, more = BUILTIN["parameters"], BUILTIN["activations_mb"]
     else:
@@ -95,13 +108,14 @@ def _guessed(base: str) -> tuple[float | None, float | None]:
         if not size:
             return None, None
         parameters, more = size / 2, BUILTIN["activations_mb"] * (size / 2 / BUILTIN["parameters"]) ** 0.5
-    # forward and backward without gradients of the frozen weights: 4 operations a weight and token
-    return FLOPS * max(1, (os.cpu_count() or 2) // 2) / (4 * parameters), parameters * 4 / 2**20 + more
+    operations, kept = (4, more) if rank else (2, HEAD_ALONE * more)
+    speed = FLOPS * max(1, (os.cpu_count() or 2) // 2) / (operations * parameters)
+    return speed, parameters * 4 / 2**20 + kept
 
 
 def _sentence(tokens: int, minutes: tuple[float, float] | None, memory: float | None, measured: bool) -> str:
     if minutes is None:
-        return f"About {tokens:,} tokens an epoch. Time and memory can be said once the backbone is here."
+        return f"About {tokens:,} tokens per epoch. Time and memory can be said once the backbone is here."
     low, high = (max(1, round(m)) for m in minutes)
     time = (
         "about a minute"
@@ -116,4 +130,4 @@ def _sentence(tokens: int, minutes: tuple[float, float] | None, memory: float | 
         if measured
         else "a guess; after the first training this is measured"
     )
-    return f"About {tokens:,} tokens an epoch: {time}{room} ({why})."
+    return f"About {tokens:,} tokens per epoch: {time}{room} ({why})."

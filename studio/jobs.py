@@ -20,10 +20,12 @@ from typing import Any
 from backends.threads import waiting
 from studio import StudioError
 from studio.store import Store
+from studio.store.connection import now
 
 NICE = 10  # training yields to the person
-BESIDE = ("download",)  # kinds that need no processor: they run beside others
+BESIDE = ("download", "check")  # kinds that need hardly a processor: they run beside others
 STOPPING = "Pausing after this step ..."
+LOG_LINES = 40  # of a job's log that a screen shows
 STARTED: dict[str, subprocess.Popen[bytes]] = {}  # by job: ours are waited for, or they stay zombies
 LOCK = threading.RLock()  # a job between its row and its process must not look dead to who watches
 
@@ -41,8 +43,11 @@ def start(store: Store, kind: str, arguments: list[str], payload: dict[str, Any]
     return job_id
 
 
-def go_on(store: Store, job_id: str) -> None:
+def go_on(store: Store, job_id: str, payload: dict[str, Any] | None = None, more: tuple[str, ...] = ()) -> None:
     """Start a stopped or failed job again; what it kept is where it goes on.
+
+    ``more``: arguments of this time alone. ``payload``: what is known of it from now on; given, it begins anew: what it
+    wrote of its steps until now is dropped.
 
     Raises:
         StudioError: no such job, it is done, a job is running, or the process cannot be started.
@@ -51,9 +56,13 @@ def go_on(store: Store, job_id: str) -> None:
         job = _job(store, job_id)
         _check_free(store, job["kind"])
         if job["status"] == "done":
-            raise StudioError("This job is done; there is nothing to go on with. Start a new one.")
-        store.update_job(job_id, status="running", pid=None, error=None, message=None, finished_at=None)
-        _spawn(store, job_id, job["payload"]["arguments"])
+            raise StudioError("This job is done; there is nothing to resume. Start a new one.")
+        anew: dict[str, Any] = {}
+        if payload is not None:
+            anew = {"payload": json.dumps(job["payload"] | payload), "started_at": now(), "progress": 0.0}
+            _path(store, job_id, ".jsonl").unlink(missing_ok=True)
+        store.update_job(job_id, status="running", pid=None, error=None, message=None, finished_at=None, **anew)
+        _spawn(store, job_id, [*job["payload"]["arguments"], *more])
 
 
 def stop(store: Store, job_id: str) -> None:
@@ -69,15 +78,29 @@ def stop(store: Store, job_id: str) -> None:
 
 
 def refresh(store: Store) -> list[dict[str, Any]]:
-    """Every job, newest first, with what it has said until now: ``lines`` are its steps in order, ``answer`` what it ended with."""
+    """Every job, newest first, with what it wrote until now: ``lines`` are its steps in order, ``answer`` what it ended
+    with, ``stage`` the line that tells its present stage (``{"stage", "done", "of", "eta_s"}``; None before the first)."""
     found = []
     with LOCK:
         for job in store.jobs():
             steps = _steps(_path(store, job["id"], ".jsonl"))
             if job["status"] == "running":
                 job |= _progress(steps) if _alive(job) else _ended(store, job)
-            found.append(job | {"lines": steps, "answer": _answer(_path(store, job["id"], ".json"))})
+            stage = _stage(_path(store, job["id"], ".jsonl"))
+            found.append(job | {"lines": steps, "stage": stage, "answer": _answer(_path(store, job["id"], ".json"))})
     return found
+
+
+def log(store: Store, job_id: str) -> list[str]:
+    """The last lines that a job wrote, oldest first, as they are. Raises StudioError when there is no such job."""
+    path = _path(store, _job(store, job_id)["id"], ".jsonl")
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 400 * LOG_LINES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line[:400] for line in text.splitlines() if line.strip()][-LOG_LINES:]
 
 
 def _check_free(store: Store, kind: str) -> None:
@@ -97,7 +120,7 @@ def _spawn(store: Store, job_id: str, arguments: list[str]) -> None:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
                                        env={**os.environ, **waiting(), "INTERMT_STUDIO_JOB": job_id})  # fmt: skip
     except OSError as error:
-        line = f"The job cannot be started: {error.strerror}. Free some space or memory, then go on with it."
+        line = f"The job cannot be started: {error.strerror}. Free some space or memory, then resume it."
         store.update_job(job_id, status="failed", error=line)
         raise StudioError(line) from error
     if hasattr(os, "setpriority"):
@@ -119,11 +142,11 @@ def _ended(store: Store, job: dict[str, Any]) -> dict[str, Any]:
     answer = _answer(_path(store, job["id"], ".json"))
     change: dict[str, Any] = {"message": None}
     if answer is None and job["message"] == STOPPING:
-        change |= {"status": "stopped", "message": "Paused. Go on: it continues from what it last kept."}
+        change |= {"status": "stopped", "message": "Paused. Resume: it goes on from what it last kept."}
     elif answer is None:
         said = _last_words(_path(store, job["id"], ".jsonl"))
         words = f" Its last words: {said}" if said else ""
-        change |= {"status": "failed", "error": f"It was killed or broke off. Go on: it continues from what it last kept.{words}"}  # fmt: skip
+        change |= {"status": "failed", "error": f"It was killed or broke off. Resume: it goes on from what it last kept.{words}"}  # fmt: skip
     elif "error" in answer:
         change |= {"status": "failed", "error": answer["error"]}
     elif answer.get("interrupted"):
@@ -168,6 +191,12 @@ def _steps(path: Path) -> list[dict[str, Any]]:
         if "step" in line:
             steps[line["step"], "eval_loss" in line] = line
     return [steps[key] for key in sorted(steps)]
+
+
+def _stage(path: Path) -> dict[str, Any] | None:
+    """The last line that tells a stage and how far it is."""
+    told = (line for line in reversed(_lines(path)) if "stage" in line and ("of" in line or "step" in line))
+    return next(told, None)
 
 
 def _lines(path: Path) -> tuple[dict[str, Any], ...]:

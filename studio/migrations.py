@@ -199,3 +199,17 @@ def m009_dimensions(db: Database) -> None:
     pairs = VIEWS[VIEWS.index("CREATE VIEW preference_pairs") :].rstrip().rstrip(";")
     db.execute("DROP VIEW preference_pairs")
     db.execute(pairs.replace("NOT LIKE 'G_'", "NOT IN (SELECT code FROM dimensions WHERE level = 'global')"))
+
+
+@migrations()
+def m010_measurements(db: Database) -> None:
+    """A judge's score as a measurement, and whose judge it is.
+
+    ``logit``: the judge's scalar; ``heads``: one value a bootstrapped head (a JSON list); ``stale_at``: what it was read
+    from has changed since. A judge is its name and the SHA-256 of its weights; ``made_by``: who trained it.
+    """
+    db.execute("ALTER TABLE judge_scores ADD COLUMN logit REAL")
+    db.execute("ALTER TABLE judge_scores ADD COLUMN heads TEXT")
+    db.execute("ALTER TABLE judge_scores ADD COLUMN stale_at TEXT")
+    db.execute("ALTER TABLE judges ADD COLUMN weights_hash TEXT")
+    db.execute("ALTER TABLE judges ADD COLUMN made_by TEXT")

@@ -46,7 +46,7 @@ def unsure(groups: Sequence[Group], told: Told) -> list[Group]:
 
     def sureness(group: Group) -> float:
         if len(group) == 1:
-            spreads = [s or 0.0 for _, s in _own(told.get(group[0].id, {})).values()]
+            spreads = [score[1] or 0.0 for score in _own(told.get(group[0].id, {})).values()]
             return -sum(spreads) / len(spreads) if spreads else math.inf
         return min(_closeness(told, a, b) for a, b in itertools.combinations(group, 2))
 
@@ -64,7 +64,7 @@ def teach(groups: Sequence[Group], kind: str, told: Told, seconds: float, rated:
         if kind == "rate":
             (reply,) = group
             said = _own(told.get(reply.id, {}))
-            return sum(s or 0.0 for d, (_, s) in said.items() if d not in rated.get(reply.id, ())) / seconds
+            return sum(score[1] or 0.0 for d, score in said.items() if d not in rated.get(reply.id, ())) / seconds
         pairs = ((a, b) for a, b in itertools.combinations(group, 2) if frozenset((a.id, b.id)) not in done)
         return sum(_lesson(told, a, b) for a, b in pairs) / (seconds * len(group))
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from judge import sidebyside
-from judge.examples import ENOUGH, OVERALL, Example, from_dump, with_derived
-from judge.rubric import dimensions
-from studio import StudioError, teaching
+from judge.examples import ENOUGH, Example, from_dump
+from judge.labels import prepare
+from studio import StudioError, readings, teaching
+from studio import paneldialogue as dialogue
 from studio.actions import Studio
 from studio.panelwork import Judge, background, export, judges, score
 
 MOST = 3  # columns that can be read side by side, on a phone too
-MOST_APART = 12
 FEW_RESAMPLES, MANY = 200, 4_000  # labels from which an interval takes fewer resamples
 Row = dict[str, Any]
-_cache: dict[tuple[str, int, str], list[tuple[Example, dict[str, sidebyside.Said]]]] = {}
+Labelled = list[tuple[Example, dict[str, dict[str, dict[str, readings.Score]]]]]  # of each tree: judge, reply, row
+_cache: dict[tuple[str, int, str], Labelled] = {}
 
 
 def state(studio: Studio, chosen: Sequence[str], tree: str | None, leaf: str | None, blind: bool) -> Row:
@@ -30,21 +32,22 @@ def state(studio: Studio, chosen: Sequence[str], tree: str | None, leaf: str | N
     known = judges(studio)
     picked = _picked(known, chosen)
     shown = None
-    if tree and (rows := _rows(studio, tree, leaf)):
-        said = {j.name: studio.store.judge_scores(tree, j.name) for j in picked}
+    if tree and (rows := dialogue.rows(studio, tree, leaf)):
+        said = {j.name: dialogue.shown(studio, tree, j) for j in picked}
         missing = {j.name: sum(r["id"] not in said[j.name] for r in rows) for j in picked}
         for row in rows:
-            hidden = _hidden(row) if blind else set()
-            row["said"] = {j: _seen(row, by.get(row["id"], {}), hidden) for j, by in said.items()}
+            hidden = dialogue.hidden(row) if blind else set()
+            row["said"] = {j: dialogue.seen(row, by.get(row["id"], {}), hidden) for j, by in said.items()}
             row["waits"] = bool(hidden) and any(row["id"] in by for by in said.values())
         shown = {
             "tree": tree,
             "title": studio.store.title(tree),
             "rows": rows,
             "missing": missing,
-            "apart": _apart(rows),
+            "apart": dialogue.apart(rows),
         }
-    listed = [{"name": j.name, "label": j.label, "kind": j.kind, "learned": dict(j.learned), "can": j.kind == "trained" or j.spec is not None}
+    listed = [{"name": j.name, "label": j.label, "kind": j.kind, "learned": dict(j.learned),
+               "derived": dict(dialogue.facts(studio, j).derived_labels), "can": j.kind == "trained" or j.spec is not None}
               for j in known.values()]  # fmt: skip
     return {"judges": listed, "chosen": [j.name for j in picked], "most": MOST, "enough": ENOUGH, "shown": shown,
             "stamp": studio.store.stamp(), **_tasks(studio)}  # fmt: skip
@@ -82,9 +85,12 @@ def agreement(studio: Studio, chosen: Sequence[str]) -> Row:
     for judge in _picked(judges(studio), chosen):
         kept, why = _unseen(studio, judge, [e for e, _ in labelled])
         ids = {e.tree.id for e in kept}
-        said = _of(labelled, judge.name, ids)
+        said, logits = _of(labelled, judge.name, ids), _logits(labelled, judge.name, ids)
+        about = dialogue.facts(studio, judge)
         with teaching.judging():
-            rows = sidebyside.beside_person(kept, said, _resamples(kept))
+            rows = sidebyside.beside_person(
+                _fitting(kept, about), said, _resamples(kept), logits=logits or None, ties=about.ties
+            )
         missing = sum(n not in said for e in kept for n in sidebyside.wanted(e))
         told.append({"name": judge.name, "label": judge.label, "kind": judge.kind, "left_out": len(labelled) - len(kept),
                      "why": why, "trees": len(kept), "missing": missing, "rows": rows})  # fmt: skip
@@ -107,8 +113,10 @@ def versions(studio: Studio, a: str, b: str) -> Row:
         whys += [why] if why else []
     ids = {e.tree.id for e in kept}
     by_a, by_b = (_of(labelled, judge.name, ids) for judge in two)
+    both = _both(*(dialogue.facts(studio, judge) for judge in two))
+    logits = (_logits(labelled, a, ids) or by_a, _logits(labelled, b, ids) or by_b)
     with teaching.judging():
-        rows = sidebyside.versus(kept, by_a, by_b, _resamples(kept))
+        rows = sidebyside.versus(_fitting(kept, both), by_a, by_b, _resamples(kept), logits=logits)
     missing = sum((n not in by_a) + (n not in by_b) for e in kept for n in sidebyside.wanted(e))
     nothing = ""
     if not labelled:
@@ -146,99 +154,66 @@ def cancel(studio: Studio, key: str) -> Row:
     return _tasks(studio)
 
 
-# ---- one dialogue
-
-
-def _rows(studio: Studio, tree: str, leaf: str | None) -> list[Row]:
-    """The replies of a tree that are whole and not pruned: the path to ``leaf`` first, the others turn by turn."""
-    outline = studio.store.outline(tree)
-    children: dict[str | None, list[Row]] = {}
-    for r in outline:
-        if not r["pruned_at"]:
-            children.setdefault(r["parent_id"], []).append(r)
-    above = {r["id"]: r["parent_id"] for r in outline}
-    path, at = set(), leaf if leaf in above else None
-    while at is not None:
-        path.add(at)
-        at = above[at]
-    mine = studio.store.scores(above, studio.config.annotator)
-    rows, level, turn = [], children.get(None, []), 0
-    while level:
-        turn += any(r["role"] == "user" for r in level)
-        rows += [
-            {"id": r["id"], "start": r["label"] or "", "picture": bool(r["image"]), "turn": turn, "path": r["id"] in path,
-             "end": r["id"] not in children, "mine": mine.get(r["id"], {})}
-            for r in level if r["role"] == "assistant" and r["status"] != "streaming"
-        ]  # fmt: skip
-        level = [c for r in level for c in children.get(r["id"], [])]
-    return sorted(rows, key=lambda r: not r["path"])
-
-
-def _hidden(row: Row) -> set[str]:
-    """What blind mode hides of a reply: a level's dimensions until the person has rated all of them; overall goes with the local ones."""
-    hidden: set[str] = set()
-    for level in ("local", "global"):
-        codes = {code for code, d in dimensions().items() if d.level == level}
-        if not codes <= row["mine"].keys():
-            hidden |= codes | ({OVERALL} if level == "local" else set())
-    return hidden
-
-
-def _seen(row: Row, said: Mapping[str, tuple[float, float | None]], hidden: set[str]) -> dict[str, list[float | None]]:
-    """What is shown of a judge's scores: global ones only where a dialogue ends, or where the person gave one."""
-    known = dimensions()
-    fits = {c for c in said if c not in known or known[c].level == "local" or row["end"] or c in row["mine"]}
-    return {code: list(said[code]) for code in said if code in fits - hidden}
-
-
-def _apart(rows: Iterable[Row]) -> list[Row]:
-    """Where the judges part: the replies with the largest difference between two of them, and on which dimension."""
-    found = []
-    for row in rows:
-        codes = {code for said in row["said"].values() for code in said}
-        gaps = {}
-        for code in codes:
-            values = [said[code][0] for said in row["said"].values() if code in said]
-            if len(values) > 1:
-                gaps[code] = max(values) - min(values)
-        if gaps:
-            most = max(sorted(gaps), key=gaps.__getitem__)
-            found.append({"id": row["id"], "start": row["start"], "turn": row["turn"], "dimension": most, "gap": gaps[most],
-                          "said": {name: said[most][0] for name, said in row["said"].items() if most in said}})  # fmt: skip
-    return sorted((f for f in found if f["gap"] > 0), key=lambda f: -f["gap"])[:MOST_APART]
-
-
 # ---- all that is rated
 
 
-def _labelled(studio: Studio) -> list[tuple[Example, dict[str, sidebyside.Said]]]:
+def _labelled(studio: Studio) -> Labelled:
     """Trees with the person's own labels (and the pairs that their scores imply), and what every judge said there."""
     who = studio.config.annotator
     key = (str(studio.store.home), studio.store.stamp(), who)
     if key not in _cache:
-        found = []
+        rated, said = [], {}
         with teaching.judging():
             for tree in studio.store.rated_trees():
                 dump = studio.store.dump_tree(tree)
-                own = {
+                mine = {
                     k: [r for r in dump[k] if r["annotator"] == who and r["round"] == 1]
                     for k in ("scores", "comparisons")
                 }
-                example = with_derived(from_dump(dump | own))
-                if example.scores or example.comparisons:
-                    said: dict[str, dict[str, dict[str, float]]] = {}
-                    for r in dump["judge_scores"]:
-                        said.setdefault(r["judge"], {}).setdefault(r["node_id"], {})[r["dimension"]] = r["value"]
-                    found.append((example, said))
+                rated.append(from_dump(dump | mine))
+                said[tree] = _by_judge(dump["judge_scores"])
+            # all at once: dialogues with one question are one group, and none of them unseen where one was learned
+            prepared = prepare(rated).examples
         _cache.clear()
-        _cache[key] = found  # type: ignore[assignment]
+        _cache[key] = [(e, said[e.tree.id]) for e in prepared if e.scores or e.comparisons]
     return _cache[key]
 
 
-def _of(
-    labelled: Iterable[tuple[Example, Mapping[str, sidebyside.Said]]], name: str, trees: set[str]
-) -> sidebyside.Said:
-    return {n: s for e, said in labelled if e.tree.id in trees for n, s in said.get(name, {}).items()}
+def _by_judge(stored: Iterable[Row]) -> dict[str, dict[str, dict[str, readings.Score]]]:
+    """Rows of ``judge_scores`` by judge, reply and row of the head."""
+    said: dict[str, dict[str, dict[str, readings.Score]]] = {}
+    for r in stored:
+        one = readings.Score(r["value"], r["spread"], r["logit"])
+        said.setdefault(r["judge"], {}).setdefault(r["node_id"], {})[r["dimension"]] = one
+    return said
+
+
+def _fitting(examples: Iterable[Example], about: readings.Facts) -> list[Example]:
+    """The labels that a judge can be held against: comparisons, and scores on rows with a scale."""
+    return [replace(e, scores=[s for s in e.scores if about.on_scale(s.dimension)]) for e in examples]
+
+
+def _both(a: readings.Facts, b: readings.Facts) -> readings.Facts:
+    """What two judges have in common: scales of rows that both learned from scores."""
+    return readings.Facts(scored={row: n for row, n in a.scored.items() if b.on_scale(row)})
+
+
+def _of(labelled: Labelled, name: str, trees: set[str]) -> dict[str, dict[str, float]]:
+    """What a judge said in some trees: by reply and row, in the unit of ``Score.value``."""
+    said = _said(labelled, name, trees)
+    return {n: {row: one.value for row, one in rows.items()} for n, rows in said.items()}
+
+
+def _logits(labelled: Labelled, name: str, trees: set[str]) -> dict[str, dict[str, float]]:
+    """The same as logits, by which replies compare; nothing where they were not kept, as of a chat model."""
+    said = _said(labelled, name, trees)
+    if any(one.logit is None for rows in said.values() for one in rows.values()):
+        return {}
+    return {n: {row: one.logit for row, one in rows.items() if one.logit is not None} for n, rows in said.items()}
+
+
+def _said(labelled: Labelled, name: str, trees: set[str]) -> dict[str, dict[str, readings.Score]]:
+    return {n: rows for e, said in labelled if e.tree.id in trees for n, rows in said.get(name, {}).items()}
 
 
 def _unseen(studio: Studio, judge: Judge, examples: list[Example]) -> tuple[list[Example], str]:
@@ -262,7 +237,7 @@ def _left(studio: Studio, judge: Judge, tree: str | None) -> dict[str, list[str]
         kept, _ = _unseen(studio, judge, [e for e, _ in labelled])
         return _unscored(kept, _of(labelled, judge.name, {e.tree.id for e in kept}))
     said = studio.store.judge_scores(tree, judge.name)
-    left = [r["id"] for r in _rows(studio, tree, None) if r["id"] not in said]
+    left = [r["id"] for r in dialogue.rows(studio, tree, None) if r["id"] not in said]
     return {tree: left} if left else {}
 
 

@@ -5,6 +5,7 @@ Each is a task of ``studio.background``; every score is a row before the next on
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,11 +16,13 @@ from pathlib import Path
 
 from backends import Backend, BackendError, Message, ModelSpec, Options
 from judge import zeroshot
-from judge.rubric import Dimension, JudgeError, dimensions
+from judge.rubric import Dimension, dimensions
+from judge.scoring_client import ScoringProcess
 from studio import StudioError, teaching
 from studio.actions import Studio, messages_for
 from studio.background import Background, Task
-from studio.store.judges import ZERO_SHOT
+from studio.store import now
+from studio.store.judges import ZERO_SHOT, score_rows
 
 ASKED_WITH = Options(temperature=0.0, max_tokens=512, seed=0)
 AT_ONCE = 16  # replies read and saved together by a trained judge
@@ -99,34 +102,23 @@ def export(studio: Studio, name: str) -> None:
 
 def _read(studio: Studio, task: Task, judge: Judge, replies: Replies) -> None:
     task.total, task.note = sum(map(len, replies.values())), "Loading the judge ..."
-    with teaching.judging():
-        import torch
-
-        from judge.scoring import Scorer
-        from studio.livejudge import THREADS
-
-        torch.set_num_threads(THREADS)
-        home = studio.store.home
-        scorer = Scorer.load(teaching.judges_folder(home) / judge.name, teaching.backbones_folder(home), cache_mb=64)
-        task.note = ""
+    home = studio.store.home
+    folder, cache = teaching.judges_folder(home) / judge.name, teaching.backbones_folder(home)
+    with teaching.judging(), contextlib.closing(ScoringProcess(folder, cache, cache_mb=64)) as process:
+        task.note, skipped = "", list[str]()
         for tree, nodes in replies.items():
+            read_at = now()
             (example,) = teaching.examples(studio.store, studio.media, [tree])
             for at in range(0, len(nodes), AT_ONCE):
                 if task.stop.is_set():
                     return
                 some = nodes[at : at + AT_ONCE]
-                try:
-                    found = scorer.tree(example, some)
-                except JudgeError as error:  # one of them is too long, or its picture is broken: the others are read
-                    found, task.note = {}, str(error)
-                    for node in some:
-                        try:
-                            found |= scorer.tree(example, [node])
-                        except JudgeError as alone:
-                            task.note = str(alone)
-                rows = [(n, d, r.expected[d], r.spread[d]) for n, r in found.items() for d in r.expected]
-                studio.store.save_judge_scores(judge.name, rows)
+                readings = process.tree(example, some)
+                studio.store.save_judge_scores(judge.name, score_rows(readings), read_at)
                 task.done += len(some)
+                skipped += [why for _, why in process.skipped]
+                if skipped:
+                    task.note = f"{len(skipped)} of {task.done} replies could not be scored: {skipped[-1]}"
 
 
 def _ask(studio: Studio, task: Task, judge: Judge, replies: Replies) -> None:

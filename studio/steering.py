@@ -212,7 +212,11 @@ def _judged(studio: Studio, run: Run, replies: Sequence[str]) -> dict[str, Said]
             raise StudioError(f"The live judge is not {run.judge} any more. Begin again with the one that is live now.")
         settled = studio.judge.settle(0.2)
         told = studio.store.judge_scores(run.tree, run.judge)
-        said = {n: told[n][run.dimension] for n in replies if run.dimension in told.get(n, {})}
+        said: dict[str, Said] = {
+            n: told[n][run.dimension]
+            for n in replies
+            if run.dimension in told.get(n, {}) and not told[n][run.dimension].stale
+        }
         if settled or len(said) == len(replies):
             return said
     return {}

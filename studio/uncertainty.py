@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import math
 
-Said = tuple[float, float | None]  # a judge's expected score and its spread, both on the dimension's scale
+from judge.readings import paired_spread
+from studio.store.judges import JudgeScore
+
+# a judge's value and its spread, then perhaps its logit and a value of each bootstrapped head: rows of earlier versions have
+# no heads
+Said = tuple[float, float | None] | JudgeScore
 
 
 def gap(a: Said, b: Said) -> tuple[float, float]:
-    """How far ``a`` is above ``b``, and the spread of that difference, sqrt(sa² + sb²).
+    """How far ``a`` is above ``b``, and the spread of that difference.
 
-    The two are taken as independent, for how they vary together is not kept. Siblings mostly vary together, so this errs
-    towards "too close to call".
+    That of the differences of paired heads, where both have the same: heads err together on siblings. Else
+    sqrt(sa² + sb²), as if the two were independent, which errs towards "too close to call".
     """
-    return a[0] - b[0], math.hypot(a[1] or 0.0, b[1] or 0.0)
+    paired = paired_spread(_heads(a), _heads(b))
+    return a[0] - b[0], math.hypot(a[1] or 0.0, b[1] or 0.0) if paired is None else paired
+
+
+def _heads(score: Said) -> tuple[float, ...]:
+    return score.heads if isinstance(score, JudgeScore) else ()
 
 
 def margin_in_spreads(a: Said, b: Said) -> float:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from studio import StudioError, markdown, tokens, wanted
+from studio import StudioError, judgeviews, markdown, readings, tokens, wanted
 from studio.actions import Studio, sent, spans
 from studio.live import Growing
 from studio.tree import Node, Part
@@ -82,8 +82,7 @@ def _view(studio: Studio, paths: list[list[Node]], focus: str) -> dict[str, Any]
         "shared": [cards[n.id] for n in paths[0][:shared]],
         "columns": [[cards[n.id] for n in p[shared:]] for p in paths] if len(paths) > 1 else [],
         "growing": [r.node_id for r in studio.live.growing(paths[0][0].tree_id)],
-        "judge": studio.judge.name,
-        "trained": studio.judge.trained,
+        **judgeviews.live_judge(studio),
     }
 
 
@@ -94,7 +93,7 @@ def _cards(studio: Studio, nodes: list[Node]) -> list[dict[str, Any]]:
     scores, others = studio.store.scores(ids, who), studio.store.others(ids, who)
     words = studio.store.words(ids, who)
     images = studio.store.images([p.image_sha256 for n in nodes for p in n.parts if p.image_sha256])
-    judged = judge_scores(studio, nodes[0].tree_id) if nodes else {}
+    judged = judgeviews.scores(studio, nodes[0].tree_id, [siblings[i] for i in ids]) if nodes else {}
     asked = studio.store.proposals(ids)
     return [
         {
@@ -171,35 +170,28 @@ def _part(studio: Studio, part: Part, images: dict[str, dict[str, Any]]) -> dict
     return shown
 
 
-def judge_scores(studio: Studio, tree_id: str) -> dict[str, dict[str, list[float | None]]]:
-    """What the live judge said of a tree's replies: expected score and spread by dimension; none without one."""
-    name = studio.judge.name
-    found = studio.store.judge_scores(tree_id, name) if name else {}
-    return {node: {d: [value, spread] for d, (value, spread) in said.items()} for node, said in found.items()}
-
-
 def growing(studio: Studio, run: Growing) -> dict[str, Any]:
     """One reply on its way: only what changes while it grows."""
     asked = wanted.growing(studio.store.proposals([run.node_id]).get(run.node_id, {})) if "<" in run.text else []
     return {"id": run.node_id, "html": markdown.render(tokens.closed(run.text)) if run.text else "", "phase": run.phase, "told": run.told,
-            "error": run.error, "reasoning": run.reasoning, "judge": studio.judge.growing.get(run.node_id),
+            "error": run.error, "reasoning": run.reasoning, "judge": judgeviews.growing_scores(studio, run.node_id),
             "tokens": run.tokens, "asked": asked, "first_token_ms": run.first_token_ms, "latency_ms": run.latency_ms}  # fmt: skip
 
 
 def outline(studio: Studio, tree: str) -> dict[str, Any]:
     """Every node of a tree for the map, parents before children: see ``assets/treemap.js`` for the fields."""
     rows = studio.store.outline(tree)
-    judged = judge_scores(studio, tree)
     children: dict[str | None, list[dict[str, Any]]] = {}
     for r in rows:
         children.setdefault(r["parent_id"], []).append(r)
+    judged = judgeviews.scores(studio, tree, [[r["id"] for r in family] for family in children.values()])
     nodes, pending = [], [(r, False) for r in reversed(children.get(None, []))]
     while pending:
         r, above = pending.pop()
         pruned = above or bool(r["pruned_at"])
         nodes.append({
             "id": r["id"], "parent": r["parent_id"], "role": r["role"], "label": r["label"] or "",
-            "judge": {d: v[0] for d, v in judged.get(r["id"], {}).items()} or None,
+            "judge": readings.brief(judged[r["id"]]) if r["id"] in judged else None,
             "coverage": r["rated"] / len(LOCAL) if r["role"] == "assistant" else None, "starred": bool(r["starred"]),
             "pruned": pruned, "status": r["status"], "thumb": f"/thumb/{r['image']}" if r["image"] else None,
             "model": r["model"],

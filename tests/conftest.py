@@ -55,10 +55,11 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
-    """An open studio over an empty home, with echoes as models."""
+    """An open studio over an empty home, with echoes as models. No job that it started outlives it."""
     opened = Studio.open(Config(tmp_path / "home", annotator="ann", models=(ECHO, SLOW, BROKEN)))
     yield opened
     opened.close()
+    end_jobs()
 
 
 @pytest.fixture
@@ -110,10 +111,15 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def no_jobs_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The processes that a test starts compute with one thread, and none outlives it."""
-    from studio import jobs
-
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield
+    end_jobs()
+
+
+def end_jobs() -> None:
+    """End what jobs were started: the Judge screen begins to check labels by itself."""
+    from studio import jobs
+
     for process in list(jobs.STARTED.values()):
         process.kill()
         process.wait()

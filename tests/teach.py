@@ -27,12 +27,16 @@ def rate(store: Store, trees: int = 40) -> list[str]:
 
 def untrained(store: Store, name: str, base: str, rows: dict[str, int], seed: int = 0) -> Path:
     """Put a judge with random weights into the list; ``rows``: how many labels it claims to have learned, by dimension."""
+    import torch
+
     from judge import backbones, files
     from judge.model import JudgeModel, LoraSettings
     from judge.scoring import trained_on
     from judge.training import Settings
 
     model = JudgeModel(backbones.load(base, store.home / "backbones"), LoraSettings(rank=0), seed=seed)
+    with torch.no_grad():  # heads start alike: without training they would be sure of everything
+        model.head.weight[1:] += 0.3 * model.head.weight.std() * torch.randn_like(model.head.weight[1:])
     data = {"rows": [{"dimension": d, "level": "local", "train_scores": n} for d, n in rows.items()]}
     settings = asdict(Settings(base=base, lora=LoraSettings(rank=0)))
     card = {"name": name, "base": model.base_card, "model": model.settings, "settings": settings, "data": data}

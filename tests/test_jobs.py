@@ -103,7 +103,7 @@ def test_killed_stopped_and_gone_on_with(studio: Studio, base: Path) -> None:
     os.kill(row["pid"], signal.SIGKILL)
     failed = ended(studio, job)
     assert failed["status"] == "failed"
-    assert "Go on: it continues from what it last kept." in failed["error"]
+    assert "Resume: it goes on from what it last kept." in failed["error"]
     assert "\n" not in failed["error"]
 
     api.handle(studio, "judge_go_on", {"job": job})
@@ -168,7 +168,7 @@ def test_an_estimate_before_it_starts(studio: Studio, base: Path) -> None:
     unknown = api.handle(studio, "judge_estimate", asked | {"base": "some/model"})
     assert unknown["minutes"] is None
     assert "once the backbone is here" in unknown["says"]
-    assert "Epochs" in line(studio, "judge_estimate", asked | {"epochs": 0})
+    assert "The epochs is 0" in line(studio, "judge_estimate", asked | {"epochs": 0})
 
 
 def test_stopped_before_the_first_step_is_stopped(studio: Studio, base: Path) -> None:
@@ -259,15 +259,15 @@ BAD = [
     ("judge_train", {}, "without what it needs"),
     *[("judge_train", GOOD | {k: v}, said) for k, v, said in (
         ("name", "../x", "cannot be called '../x'"), ("name", "", "cannot be called"), ("name", "x" * 65, "cannot be called"),
-        ("epochs", 0, "The epochs is 0.0"), ("epochs", "many", "without what it needs"), ("rank", 1000, "The rank is 1000"),
-        ("rate", 2, "The learning rate is 2.0"), ("seed", -1, "The seed is -1"), ("level", ["local"], "level local, global or both"),
-        ("epochs", None, "without what it needs"))],
+        ("epochs", 0, "The epochs is 0; choose a number, 0.01 to 100."), ("epochs", "many", "The epochs is 'many'"), ("rank", 1000, "The LoRA rank is 1000"),
+        ("rate", 2, "The learning rate is 2;"), ("seed", -1, "The seed is -1"), ("level", ["local"], "choose one of both, local, global"),
+        ("rank", 1.5, "choose a whole number, 0 to 256"), ("epochs", float("nan"), "The epochs is nan"))],
     ("judge_stop", {"job": "nothing"}, "There is no job 'nothing'"),
     ("judge_go_on", {"job": 7}, "There is no job '7'"),
     ("judge_go_on", [], "without what it needs"),
     ("judge_promote", {}, "without what it needs"),
     ("judge_promote", {"judge": ["x"]}, "without what it needs"),
-    ("judge_promote", {"judge": 5}, "There is no judge 5"),
+    ("judge_promote", {"judge": 5}, "without what it needs"),
     ("judge_remove", {"judge": "../media"}, "There is no judge '../media'"),
     ("judge_remove", {"judge": ""}, "There is no judge ''"),
     ("judge_find", {"tree": "nowhere", "what": "best"}, "No judge has scored this dialogue"),

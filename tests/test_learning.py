@@ -14,12 +14,16 @@ torch = pytest.importorskip(
 )
 
 from judge import backbones, frozen, learning  # noqa: E402
+from judge.datacard import data_card  # noqa: E402
 from judge.evaluation import PairResult  # noqa: E402
-from judge.examples import Comparison, Example, Score, data_card, split, with_derived  # noqa: E402
+from judge.examples import Comparison, Example, Score  # noqa: E402
 from judge.experiments import human, queue  # noqa: E402
+from judge.groups import split  # noqa: E402
+from judge.labels import prepare, with_derived  # noqa: E402
 from judge.losses import label_losses  # noqa: E402
 from judge.measure import measure  # noqa: E402
 from judge.model import NINE, JudgeModel, LoraSettings  # noqa: E402
+from judge.readings import difference_spread  # noqa: E402
 from judge.rubric import JudgeError  # noqa: E402
 from judge.scoring import Scorer  # noqa: E402
 from studio.tree import Node, Part, Tree  # noqa: E402
@@ -82,7 +86,7 @@ def test_trees_of_the_test_are_never_learned_from(base: Path, monkeypatch: pytes
 
     def of(vectors: Any, standard: Any) -> Any:
         learned.update(e.tree.id for e in standard)
-        tested.update({t for t, _ in vectors} - {e.tree.id for e in standard})
+        tested.update({t for t, _ in vectors.states} - {e.tree.id for e in standard})
         return pool(vectors, standard)
 
     real_fit = frozen.fit
@@ -120,13 +124,14 @@ def test_a_reading_goes_on_where_it_was_broken_off(base: Path, tmp_path: Path) -
     files[0].write_bytes(files[0].read_bytes()[:50])  # cut short by a kill: read again
     told: list[Any] = []
     again = frozen.read(model, examples, 512, tmp_path / "kept", lambda *line: told.append(line))
-    assert set(again) == set(whole)
-    assert all(torch.equal(again[key], whole[key]) for key in whole)
+    assert set(again.states) == set(whole.states)
+    assert all(torch.equal(again.states[key], whole.states[key]) for key in whole.states)
+    assert again.tokens == whole.tokens
     assert sum(left is not None for _, _, left in told) > 0
     changed = [replace(e, tree=Tree(e.tree.id, nodes=[replace(n, parts=[Part("text", "other")]) for n in e.tree.walk()]))
                for e in examples[:2]]  # fmt: skip
     third = frozen.read(model, changed, 512, tmp_path / "kept")
-    assert not torch.equal(third["t000", "t000r0"], whole["t000", "t000r0"])  # other words are read anew
+    assert not torch.equal(third.states["t000", "t000r0"], whole.states["t000", "t000r0"])  # other words are read anew
     assert len(list((tmp_path / "kept").glob("*.safetensors"))) == 2  # and what nobody needs any more is gone
 
 
@@ -219,8 +224,8 @@ def test_what_more_ratings_would_add_follows_the_mix_and_the_curve() -> None:
     rated = [replace(e, scores=[Score(f"{e.tree.id}r0", "L4", 3), Score(f"{e.tree.id}r1", "L4", 1)] if i < 20 else [])
              for i, e in enumerate(made)]  # fmt: skip
     rated = [replace(e, comparisons=e.comparisons if i < 10 else []) for i, e in enumerate(rated)]
-    labelled = [with_derived(e) for e in rated if e.scores or e.comparisons]
-    card = data_card(labelled, split(labelled))  # 40 scores of L4, which are 10 pairs; 10 comparisons
+    prepared = prepare(rated)
+    card = data_card(prepared, split(prepared.examples))  # 40 scores of L4, which are 20 pairs; 10 comparisons
     found = {"gain": {"value": 0.08, "interval": [0.02, 0.14]}, "by": [
         {"level": "local", "dimension": "L4", "gain": {"value": -0.04, "interval": [-0.1, 0.02]}},
         {"level": "local", "dimension": "overall", "gain": None}]}  # fmt: skip
@@ -234,7 +239,7 @@ def test_what_more_ratings_would_add_follows_the_mix_and_the_curve() -> None:
             "level": "local",
             "dimension": "L4",
             "labels": 40,
-            "pairs": 10,
+            "pairs": 20,
             "gain": {"value": -0.04, "interval": [-0.1, 0.02]},
         },
         {"level": "local", "dimension": "overall", "labels": 10, "pairs": 10, "gain": None},
@@ -252,9 +257,8 @@ def test_the_queues_share_their_start_and_take_different_items(base: Path, tmp_p
     order = queue.least_sure(judge, examples, items)
     assert sorted(order) == items
     reads = [judge.tree(examples[i]) for i, _ in order]
-    apart = [abs(r[f"t{i:03}r0"].expected["L4"] - r[f"t{i:03}r1"].expected["L4"])
-             / (r[f"t{i:03}r0"].spread["L4"] ** 2 + r[f"t{i:03}r1"].spread["L4"] ** 2) ** 0.5
-             for (i, _), r in zip(order, reads, strict=True)]  # fmt: skip
+    two = [(r[f"t{i:03}r0"], r[f"t{i:03}r1"]) for (i, _), r in zip(order, reads, strict=True)]
+    apart = [abs(a.value("L4") - b.value("L4")) / difference_spread(a, b, "L4") for a, b in two]
     assert apart == sorted(apart)
     recipe = queue.Recipe(first=8, batch=8, rounds=2)
     runs = {rule: queue._run(states, examples[:40], examples[40:], rule, recipe, 0) for rule in queue.RULES}

@@ -91,6 +91,7 @@ def test_opening_a_tree_scores_every_reply_once(judged: Studio, capsys: pytest.C
 
 def test_a_growing_reply_is_scored_while_it_grows_and_soon_after(judged: Studio) -> None:
     question = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    looked_at(judged, branchy(judged, 1))  # it is loaded
     (reply,) = actions.ask(judged, [], question, [], how(SLOW.name))
     tree = judged.store.node(reply).tree_id
     early: list[dict[str, list[float]]] = []
@@ -168,8 +169,9 @@ def test_a_picture_that_comes_later_scores_anew_what_stands_below_it(judged: Stu
 def test_the_path_on_the_screen_is_read_ahead(judged: Studio) -> None:
     tree = branchy(judged)
     looked_at(judged, tree)
-    scorer = wait(lambda: judged.judge._scorer, what="the judge")
-    wait(lambda: len(scorer.cache) >= 4, what="the four messages of the path")  # scoring the tree at once keeps nothing
+    process = wait(lambda: judged.judge.process, what="the judge")
+    wait(lambda: judged.judge._leaf is None and not judged.judge._busy, what="reading ahead")
+    wait(lambda: process.pid, what="the four messages of the path")  # scoring the tree at once keeps nothing
     leaf = max(judged.store.tree(tree).dialogues())
     before = rows(judged)
     views.opened(judged, tree, leaf)
@@ -188,7 +190,7 @@ def test_switching_off_clears(judged: Studio) -> None:
     tree = branchy(judged)
     looked_at(judged, tree)
     judged.judge.promote(None)
-    wait(lambda: judged.judge._scorer is None, what="the memory of the judge")
+    wait(lambda: judged.judge.process is None, what="the memory of the judge")
     view = views.opened(judged, tree)
     assert (view["judge"], view["trained"]) == (None, {})
     assert all(c["judge"] is None for c in view["shared"])

@@ -129,7 +129,7 @@ def test_judges_say_anew_what_they_said_without_the_picture(studio: Studio) -> N
     studio.store.rate(ids[3], "L1", 2, "ann")
 
     def judged() -> set[str]:
-        return set(studio.store.judge_scores(tree, "one"))
+        return {n for n, r in studio.store.judge_scores(tree, "one").items() if not any(s.stale for s in r.values())}
 
     def judge() -> None:
         studio.store.save_judge_scores("one", [(n, "L1", 1.5, 0.1) for n in ids[1::2]])

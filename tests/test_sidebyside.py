@@ -9,7 +9,8 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 from judge import sidebyside
-from judge.examples import Comparison, Example, Score, with_derived
+from judge.examples import Comparison, Example, Score
+from judge.labels import with_derived
 from studio.tree import Node, Part, Tree
 
 Said = dict[str, dict[str, float]]

@@ -20,7 +20,9 @@ from safetensors.torch import load_file  # noqa: E402
 
 from judge import backbones, files  # noqa: E402
 from judge.batches import Forests  # noqa: E402
-from judge.examples import Comparison, Example, Score, Split, with_derived  # noqa: E402
+from judge.examples import Comparison, Example, Score  # noqa: E402
+from judge.groups import Split  # noqa: E402
+from judge.labels import with_derived  # noqa: E402
 from judge.losses import comparison_loss, expected_score, label_losses, ordinal_loss  # noqa: E402
 from judge.model import ROWS, JudgeModel, LoraSettings, ScoreHead  # noqa: E402
 from judge.scoring import Scorer  # noqa: E402
@@ -74,7 +76,7 @@ def quick(
     examples: list[Example], home: Path, base: Path, name: str = "a", validation: int = 10, **more: Any
 ) -> Trained:
     """Train a judge under ``home``; ``more``: settings, or ``progress``."""
-    asked = {k: more.pop(k) for k in ("progress", "stop") if k in more}
+    asked = {k: more.pop(k) for k in ("progress", "stop", "begin_again") if k in more}
     settings = replace(QUICK, base=str(base), **more)
     return train(examples, name, home / "judges", home / "cache", settings, parts=dealt(examples, validation), **asked)
 

@@ -27,7 +27,7 @@ torch = pytest.importorskip(
 
 from tqdm import tqdm  # noqa: E402
 
-from judge import files  # noqa: E402
+from judge import files, runs  # noqa: E402
 from judge.examples import Comparison, Example, Score  # noqa: E402
 from judge.model import LoraSettings  # noqa: E402
 from judge.rubric import JudgeError  # noqa: E402
@@ -60,7 +60,7 @@ def work(home: Path, base: Path, pace: float, full_at: int | None) -> None:  # n
     def progress(line: dict[str, Any]) -> None:
         print(json.dumps(line), file=lines)
         time.sleep(pace)
-        step, summary = line.get("step", 0), not {"stage", "loss", "eval_loss"} & line.keys()
+        step, summary = line.get("step", 0), line.get("stage") == "train" and not {"loss", "eval_loss"} & line.keys()
         if full_at is not None and (summary if full_at == -1 else step >= full_at):
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
 
@@ -106,7 +106,7 @@ def finish(home: Path, base: Path, undisturbed: Path) -> None:  # noqa: F811
     """Call once more: the same judge, and nothing left over."""
     assert ended(begin(home, base), home) == {"outcome": "trained", "step": 20}
     assert apart(home / "judges" / "a", undisturbed) < 1e-6
-    assert [p.name for p in (home / "judges").iterdir()] == ["a"]
+    assert [p.name for p in (home / "judges").iterdir() if p.suffix != ".lock"] == ["a"]
 
 
 def test_killed_again_and_again_it_ends_the_same(tmp_path: Path, base: Path, undisturbed: Path) -> None:  # noqa: F811
@@ -203,7 +203,7 @@ def test_two_processes_equal_one(tmp_path: Path, base: Path) -> None:  # noqa: F
     assert one.folder is not None
     assert apart(one.folder, tmp_path / "judges" / "two") < 1e-5
     assert files.read_card(tmp_path / "judges" / "two")["steps"] == one.step
-    assert sorted(p.name for p in (tmp_path / "judges").iterdir()) == ["one", "two"]
+    assert sorted(p.name for p in (tmp_path / "judges").glob("[!.]*")) == ["one", "two"]
 
 
 def refused(match: str, *args: Any, **more: Any) -> None:
@@ -233,25 +233,55 @@ def test_refuses_names_and_settings(tmp_path: Path, base: Path) -> None:  # noqa
     made = quick(few, tmp_path, base, "b", 0, epochs=1)  # the name is still free
     refused("There is a judge 'b' already.*another name", few, tmp_path, base, "b")
     assert made.folder is not None
-    odd = [replace(few[0], scores=[Score("good", "L1", 7)]), *few[1:]]
-    refused("L1 takes one of 0, 1, 2, 3, not '7'", odd, tmp_path, base, "c", 0)
-    lost = [replace(few[0], comparisons=[Comparison("good", "gone", "L1", "local", "left")]), *few[1:]]
-    refused("names 'gone', which is not in it. Export", lost, tmp_path, base, "c", 0)
+    odd = replace(few[0], scores=[Score("good", "L1", 7)])
+    lost = replace(few[1], comparisons=[Comparison("good", "gone", "L1", "local", "left")])
+    labels = quick([odd, lost, *few[2:]], tmp_path, base, "c", 0, epochs=1).card["data"]["labels"]
+    assert (labels["total"], labels["used"], labels["left_out"]) == (7, 5, 2)
+    assert {r["reason"] for r in labels["reasons"]} == {
+        "a score off the scale of L1",
+        "a reply that is not in its tree",
+    }
 
 
 def test_refuses_to_mix_an_unfinished_run(tmp_path: Path, base: Path) -> None:  # noqa: F811
     stop = threading.Event()
     stop.set()
     assert quick(taught(6), tmp_path, base, validation=0, stop=stop).step == 1
-    refused("other settings. Choose another name, or remove", taught(6), tmp_path, base, "a", 0, seed=5)
-    told: list[dict[str, Any]] = []
-    made = quick(
-        taught(7), tmp_path, base, validation=0, progress=told.append
-    )  # rated since: from the start, with all of it
-    assert any("beginning again" in line.get("stage", "") for line in told)
-    assert next(line["step"] for line in told if "step" in line) == 1
+    refused(r"other settings \(seed\). Choose another name, or begin again", taught(6), tmp_path, base, "a", 0, seed=5)
+    lines: list[dict[str, Any]] = []
+    made = quick(taught(7), tmp_path, base, validation=0, progress=lines.append)  # rated since: not thrown away for it
+    assert next(line["step"] for line in lines if "step" in line) == 2
     assert made.folder is not None
-    assert made.card["data"]["trees"]["train"] == 7
+    assert made.card["data"]["trees"]["train"] == 6
+    assert quick(taught(6), tmp_path, base, "b", validation=0, stop=stop).step == 1
+    again = quick(taught(7), tmp_path, base, "b", validation=0, progress=lines.append, begin_again=True)
+    assert again.card["data"]["trees"]["train"] == 7
+
+
+def test_one_training_of_a_name_at_a_time(tmp_path: Path, base: Path) -> None:  # noqa: F811
+    with runs.claim(tmp_path / "judges", "a"):
+        refused("Another training of 'a' is running. Wait", taught(6), tmp_path, base, "a", 0)
+        assert quick(taught(6), tmp_path, base, "b", validation=0, epochs=1).folder is not None
+
+
+def test_a_moved_home_finds_its_best_checkpoint(tmp_path: Path, base: Path) -> None:  # noqa: F811
+    stop = threading.Event()
+
+    def best_is_early(line: dict[str, Any]) -> None:
+        if line.get("step", 0) >= 6:
+            stop.set()
+
+    home = tmp_path / "old"
+    common: dict[str, Any] = {"evals_per_epoch": 20, "learning_rate": 3e-2}
+    quick(taught(20), home, base, "a", 4, stop=stop, progress=best_is_early, **common)
+    shutil.move(home, tmp_path / "new")
+    run = tmp_path / "new" / "judges" / ".a.run"
+    runs.ask_to_keep(tmp_path / "new" / "judges", "a")
+    made = quick(taught(20), tmp_path / "new", base, "a", 4, **common)
+    assert made.folder is not None
+    assert made.ended == "stopped, best kept"
+    assert made.card["best_step"] <= 6
+    assert not run.exists()
 
 
 def test_divergence_is_told_and_never_saved(tmp_path: Path, base: Path) -> None:  # noqa: F811

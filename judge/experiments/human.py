@@ -1,9 +1,11 @@
-"""How near does a judge come to people's scores? Cross-validation over trees on one dimension, whatever comes out.
+"""How near does a judge come to people's scores? Cross-validation over groups of trees on one dimension, whatever comes out.
 
     python -m judge.experiments.human STUDIO_FILE OUT_FOLDER --dimension G3 --folds 5
 
-Every tree is in the test once. Pearson, Spearman and pair accuracy (of replies of different trees with different scores)
-are told with intervals by tree, beside always saying the top score, which is often right and never useful.
+Every tree is in the test once. Two judges stand beside each other: one trained with LoRA, and the plain backbone with a
+fitted head. Pearson, Spearman and pair accuracy (of replies of different trees with different scores) are told with n and
+intervals by tree, beside always saying the top score, which is often right and never useful, the commonest one, and
+which dialogue is longer.
 """
 
 from __future__ import annotations
@@ -13,112 +15,196 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from judge import backbones, frozen
 from judge.evaluation import PairResult, ScoreResult, evaluate
-from judge.examples import Example, Split, level_of, read
-from judge.measure import measure
+from judge.examples import Example, level_of, read
+from judge.experiments.run import figure, to_stderr
+from judge.groups import folds
+from judge.labels import prepare
+from judge.measure import Reads, measure
 from judge.model import JudgeModel, LoraSettings, scales_now
 from judge.report import write
 from judge.rubric import JudgeError, check
 from judge.scoring import Scorer
-from judge.training import Settings, train
+from judge.settings import Settings
+from judge.training import train
+
+LORA, FROZEN = "LoRA", "frozen backbone, fitted head"
+PARTNERS = 7  # replies of other trees that each reply is compared with, at most
+Reply = tuple[str, str, str]  # tree, node, annotator
 
 
-def folds(examples: Sequence[Example], n: int) -> list[Split]:
-    """Each tree in one fold's test; the fold's number decides, so that every call deals alike."""
-    ids = sorted(e.tree.id for e in examples)
-    return [Split(tuple(i for k, i in enumerate(ids) if k % n != f), (), tuple(i for k, i in enumerate(ids) if k % n == f), f)
-            for f in range(n)]  # fmt: skip
+@dataclass(frozen=True)
+class Rated:
+    """A person's score beside the judge's, and how many tokens the dialogue has that it is about."""
+
+    score: ScoreResult
+    tokens: int
 
 
-def across_trees(scores: Sequence[ScoreResult]) -> list[PairResult]:
-    """Pairs of replies of different trees that people scored differently; each tree takes part in about as many."""
-    ordered = sorted(scores, key=lambda s: s.tree)
+@dataclass(frozen=True)
+class Plan:
+    """What to compare. ``max_path``: tokens of a dialogue; the beginning of a longer one is cut, a longer reply skipped."""
+
+    dimension: str = "G3"
+    folds: int = 5
+    base: str = backbones.BUILTIN
+    epochs: float = 1.0
+    rank: int = 8
+    max_path: int = 768
+
+
+def on_dimension(examples: Sequence[Example], dimension: str) -> list[Example]:
+    """The trees with usable scores on one dimension, and those scores alone, each tree in its group."""
+    own = [
+        replace(e, scores=[s for s in e.scores if s.dimension == dimension], comparisons=[],
+                repeats=[r for r in e.repeats if r.dimension == dimension])
+        for e in prepare(examples, derived=False).examples
+    ]  # fmt: skip
+    return [e for e in own if e.scores]
+
+
+def rated(judge: Reads, examples: Sequence[Example]) -> dict[Reply, Rated]:
+    """Every score of a reply that the judge can read, by what it is of."""
+    found: dict[Reply, Rated] = {}
+    for e in examples:
+        for s in e.scores:
+            _, scores = measure(judge, [replace(e, scores=[s], comparisons=[])])
+            if scores:
+                length = sum(judge.tokens(e, n.id) for n in e.tree.path(s.node))
+                found[e.tree.id, s.node, s.annotator] = Rated(scores[0], length)
+    return found
+
+
+def across_trees(found: Mapping[Reply, Rated]) -> list[tuple[tuple[Reply, Reply], PairResult]]:
+    """Pairs of replies of different groups that people scored differently; each takes part in about as many.
+
+    The earlier of the two stands left, which says nothing of which is better. A pair counts for the group on its left in
+    the bootstrap.
+    """
+    ordered = sorted(found)
     pairs = []
-    for step in range(1, 8):
+    for step in range(1, PARTNERS + 1):
         for a, b in zip(ordered, itertools.islice(itertools.cycle(ordered), step, None), strict=False):
-            if a.value != b.value and a.tree != b.tree:
-                pairs.append(PairResult(a.tree, a.level, a.dimension, a.turn, a.depth, "left" if a.value > b.value else "right",
-                                        a.expected, b.expected))  # fmt: skip
+            one, other = found[a].score, found[b].score
+            if one.value != other.value and one.tree != other.tree:
+                pairs.append(((a, b), PairResult(
+                    one.tree, one.level, one.dimension, one.turn, one.depth, "left" if one.value > other.value else "right",
+                    one.expected, other.expected, left_tokens=found[a].tokens, right_tokens=found[b].tokens,
+                    human_margin=abs(one.value - other.value), cut=one.cut or other.cut,
+                )))  # fmt: skip
     return pairs
 
 
-def trained(examples: list[Example], n_folds: int, settings: Settings, out: Path) -> list[ScoreResult]:
-    """A judge trained for each fold."""
-    scores: list[ScoreResult] = []
-    for fold in folds(examples, n_folds):
-        done = train(examples, f"fold-{fold.seed}", out / "judges", out / "backbones", settings, parts=fold,
-                     progress=lambda line: print(json.dumps(line), file=sys.stderr, flush=True))  # fmt: skip
-        assert done.folder
-        scores += measure(Scorer.load(done.folder, out / "backbones"), fold.of(examples, "test"))[1]
-    return scores
+def trained(examples: list[Example], plan: Plan, out: Path) -> dict[Reply, Rated]:
+    """A judge trained with LoRA for each fold."""
+    settings = Settings(base=plan.base, level=level_of(plan.dimension), epochs=plan.epochs, max_path=plan.max_path,
+                        max_tokens=max(1024, plan.max_path), copies=4, derived=False,
+                        lora=LoraSettings(rank=plan.rank, alpha=2 * plan.rank))  # fmt: skip
+    found: dict[Reply, Rated] = {}
+    for fold in folds(examples, plan.folds):
+        done = train(
+            examples, f"fold-{fold.seed}", out / "judges", out / "backbones", settings, parts=fold, progress=to_stderr
+        )
+        assert done.folder  # it was not interrupted, or KeyboardInterrupt would have been raised
+        found |= rated(Scorer.load(done.folder, out / "backbones"), fold.of(examples, "test"))
+    return found
 
 
-def probe(examples: Sequence[Example], n_folds: int, base: str, max_path: int, cache: Path) -> list[ScoreResult]:
+def probe(examples: Sequence[Example], plan: Plan, cache: Path) -> dict[Reply, Rated]:
     """The head alone on the backbone as it is: every dialogue is read once, and each fold's head is fitted to the others.
 
     Hidden states are standardised by the training folds; the loss is the judge's own, with weight decay.
     """
-    model = JudgeModel(backbones.load(base, cache), LoraSettings(rank=0), 0)
-    vectors = frozen.read(
-        model,
-        examples,
-        max_path,
-        progress=lambda done, of, left: print(json.dumps({"read": done, "of": of}), file=sys.stderr, flush=True),
-    )
-    found: list[ScoreResult] = []
-    for fold in folds(examples, n_folds):
+    model = JudgeModel(backbones.load(plan.base, cache), LoraSettings(rank=0), 0)
+    vectors = frozen.read(model, examples, plan.max_path,
+                          progress=lambda done, of, left: to_stderr({"stage": "read", "done": done, "of": of, "eta_s": left}))  # fmt: skip
+    found: dict[Reply, Rated] = {}
+    for fold in folds(examples, plan.folds):
         learned = fold.of(examples, "train")
         judge = frozen.fit(frozen.States.of(vectors, learned), learned, scales_now())
-        found += measure(judge, fold.of(examples, "test"))[1]
+        found |= rated(judge, fold.of(examples, "test"))
     return found
 
 
+def report_on(judges: Mapping[str, Mapping[Reply, Rated]], examples: Sequence[Example]) -> dict[str, Any]:
+    """The first judge's report, the others beside it on the same pairs; ``labels``: how many scores it could not read."""
+    (name, first), *rest = judges.items()
+    keyed = across_trees(first)
+    others = {
+        other: [(by[a].score.expected, by[b].score.expected) if a in by and b in by else None for (a, b), _ in keyed]
+        for other, by in rest
+    }
+    given = sum(len(e.scores) for e in examples)
+    report = evaluate([pair for _, pair in keyed], [one.score for one in first.values()], others=others,
+                      ceiling=[r for e in examples for r in e.repeats])  # fmt: skip
+    cut = sum(one.score.cut for one in first.values())
+    return {**report, "judge": name, "labels": {"total": given, "cut": cut, "left_out": given - len(first)}}
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """A judge's figures as text, each with n, interval and baselines."""
+    scores, pairs, labels = report["scores"], report["derived"], report["labels"]
+    top, commonest = scores["baselines"]["always_top"], scores["baselines"]["majority"]
+    n = scores["n"]
+
+    def beside(key: str) -> str:
+        return ", ".join(f"always {b['constant']} {b[key]['value']:.3f}" for b in (top, commonest))
+
+    told = [f"{report['judge']}: {labels['total']} scores, {labels['cut']} cut, {labels['left_out']} left out"]
+    for key in ("pearson", "spearman"):
+        told.append(f"  {key} {figure(scores[key]['value'], scores[key]['interval'], n)}")
+    if n:
+        for key, name in (("agreement", "exact agreement"), ("mae", "mean absolute error")):
+            told.append(f"  {name} {figure(scores[key]['value'], scores[key]['interval'], n)} ({beside(key)})")
+    baselines = {**pairs["baselines"], **pairs["others"]}
+    others = ", ".join(f"{k} {b['value']:.3f}" for k, b in baselines.items() if b["value"] is not None)
+    told.append(f"  pairs across dialogues {figure(pairs['accuracy'], pairs['interval'], pairs['n'])} ({others})")
+    return told
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Train and test a judge for each fold; write ``report.json`` and ``report.html`` over all of them."""
+    """Train and test for each fold; write a report over all of them for each judge, and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m judge.experiments.human", description=__doc__.split("\n")[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--dimension", default="G3")
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--base", default="builtin")
-    parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument(
-        "--rank", type=int, default=0, help="of LoRA; 0 reads every dialogue once and fits the head alone"
-    )
-    parser.add_argument("--max-path", type=int, default=768, help="tokens of a dialogue; its beginning is cut")
-    asked = parser.parse_args(argv)
+    for name in ("dimension", "folds", "base", "epochs", "rank", "max_path"):
+        default = getattr(Plan, name)
+        parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default, help=f"{default}")
+    parser.add_argument("--frozen-only", action="store_true", help="no LoRA: minutes instead of an hour")
+    asked = vars(parser.parse_args(argv))
+    file, out, frozen_only = asked.pop("file"), asked.pop("out"), asked.pop("frozen_only")
+    plan, started = Plan(**asked), time.monotonic()
     try:
-        check(asked.dimension, None)
-        examples = [
-            replace(e, scores=[s for s in e.scores if s.dimension == asked.dimension], comparisons=[])
-            for e in read(asked.file)
-        ]
-        examples = [e for e in examples if e.scores]
-        settings = Settings(base=asked.base, level=level_of(asked.dimension), epochs=asked.epochs, max_path=asked.max_path,
-                            max_tokens=max(1024, asked.max_path), batch_tokens=4096, copies=4, derived=False,
-                            lora=LoraSettings(rank=asked.rank, alpha=2 * asked.rank))  # fmt: skip
-        started = time.monotonic()
-        if asked.rank:
-            scores = trained(examples, asked.folds, settings, asked.out)
-        else:
-            scores = probe(examples, asked.folds, asked.base, asked.max_path, asked.out / "backbones")
+        check(plan.dimension, None)
+        examples = on_dimension(read(file), plan.dimension)
+        if len(folds(examples, plan.folds)[-1].test) == 0:
+            raise JudgeError(
+                f"{len(examples)} dialogues with a {plan.dimension} do not fill {plan.folds} folds. Ask for fewer."
+            )
+        judges = {FROZEN: probe(examples, plan, out / "backbones")}
+        if not frozen_only:
+            judges = {LORA: trained(examples, plan, out), **judges}
+        out.mkdir(parents=True, exist_ok=True)
+        for name, by in judges.items():
+            report = report_on({name: by, **{k: v for k, v in judges.items() if k != name}}, examples)
+            stem = out / ("report" if name == next(iter(judges)) else "report-frozen")
+            stem.with_suffix(".json").write_text(json.dumps(report, indent=1))
+            write(
+                report,
+                stem.with_suffix(".html"),
+                f"{plan.dimension}, {name}, {plan.folds}-fold cross-validation over trees",
+            )
+            print("\n".join(lines(report)))
     except JudgeError as error:
         print(error, file=sys.stderr)
         return 1
-    found = evaluate(across_trees(scores), scores)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "report.json").write_text(json.dumps(found, indent=1))
-    write(found, asked.out / "report.html", f"{asked.dimension} by {asked.folds}-fold cross-validation over trees")
-    print(
-        json.dumps(
-            {"scores": found["scores"], "pairs": found["pairs"], "seconds": round(time.monotonic() - started)}, indent=1
-        )
-    )
+    print(f"{time.monotonic() - started:.0f} s")
     return 0
 
 

@@ -25,10 +25,12 @@ from typing import Any
 
 from judge import backbones, frozen
 from judge.evaluation import pair_accuracy
-from judge.examples import Comparison, Example, read, split
+from judge.examples import Comparison, Example, read
 from judge.experiments.words import DIMENSION, damaged
+from judge.groups import split
 from judge.measure import measure
 from judge.model import NINE, JudgeModel, LoraSettings
+from judge.readings import difference_spread
 from judge.rubric import JudgeError
 
 RULES = ("random", "unsure")
@@ -108,8 +110,8 @@ def least_sure(judge: frozen.FrozenJudge, pool: Sequence[Example], items: Sequen
     def margin(item: Item) -> float:
         c: Comparison = pool[item[0]].comparisons[item[1]]
         left, right = (read_off[item[0]][n] for n in (c.left, c.right))
-        spread = math.hypot(left.spread[c.dimension], right.spread[c.dimension])
-        apart = abs(left.expected[c.dimension] - right.expected[c.dimension])
+        spread = difference_spread(left, right, c.row)
+        apart = abs(left.value(c.row) - right.value(c.row))
         return apart / spread if spread else (math.inf if apart else 0.0)
 
     return sorted(items, key=margin)

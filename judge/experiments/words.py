@@ -5,7 +5,8 @@
 Each tree gives one question with its history and siblings below it: the reply as it was (cut to whole sentences), and
 damaged ones: its words shuffled; the reply of another dialogue; a contradiction (statements turned into their denial);
 and, against another whole-sentence cut of the reply, one that breaks off in mid-sentence. The label is on the dimension
-that was damaged. Lengths are matched, so that the longer one is as often the worse one.
+that was damaged. Lengths are matched, so that the longer one is as often the worse one. Beside the judge stands a bag of words
+fitted to the same pairs (``judge.experiments.unigram``): what needs no order of words is no evidence of reading.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from judge.examples import Comparison, Example, Level, read
+from judge.groups import Split, group_of, grouped, split
 from judge.rubric import JudgeError
 from studio.tree import Node, Part, Tree
 
@@ -31,15 +34,21 @@ DENIALS = {"is": "isn't", "are": "aren't", "was": "wasn't", "were": "weren't", "
 WORDS = 60  # of a reply; its sentences up to here are kept
 
 
-def damaged(examples: Sequence[Example], seed: int = 0) -> tuple[list[Example], dict[tuple[str, str], str]]:
-    """An example a tree, and which damage each (left, right) pair shows. Trees without a long enough reply are left out."""
+def damaged(
+    examples: Sequence[Example], seed: int = 0, parts: Split | None = None
+) -> tuple[list[Example], dict[tuple[str, str], str]]:
+    """An example a tree, and which damage each (left, right) pair shows. Trees without a long enough reply are left out.
+
+    ``parts``: a reply is swapped only for one of the same part, so that no test reply is ever read in training.
+    """
     rng = random.Random(seed)
+    part_of = {tree: name for name in ("train", "validation", "test") for tree in getattr(parts, name, ())}
     chosen = [(e, path, said) for e in examples if (found := _reply(e)) for path, said in [found]]
-    pool = sorted({whole(said, WORDS) for _, _, said in chosen})
+    pool = sorted({(whole(said, WORDS), part_of.get(e.tree.id, "")) for e, _, said in chosen})
     made, groups = [], {}
     for e, path, said in chosen:
         short = whole(said, WORDS)
-        other = _swap(short, [p for p in pool if p != short], rng)
+        other = _swap(short, [p for p, part in pool if p != short and part == part_of.get(e.tree.id, "")], rng)
         complete, broken = _break_off(said, rng)
         bad = {
             "shuffled": _shuffle(short, rng),
@@ -63,7 +72,7 @@ def damaged(examples: Sequence[Example], seed: int = 0) -> tuple[list[Example], 
         nodes += [
             Node(i, e.tree.id, path[-1].id, n, "assistant", [Part("text", t)]) for n, (t, i) in enumerate(texts.items())
         ]
-        made.append(Example(Tree(e.tree.id, nodes=nodes), comparisons=comparisons))
+        made.append(Example(Tree(e.tree.id, nodes=nodes), comparisons=comparisons, group=group_of(e)))
     return made, groups
 
 
@@ -135,10 +144,30 @@ def _break_off(text: str, rng: random.Random) -> tuple[str, str | None]:
     return complete, " ".join([*listed[:upto], *part[: len(part) // 2]]).rstrip(".,;:!?")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Train on damaged copies, test on unseen trees, write ``report.json`` and ``report.html`` into the folder."""
+def run(
+    examples: Sequence[Example], out: Path, *, base: str, epochs: float, rank: int, rate: float, seed: int
+) -> dict[str, Any]:
+    """Train on damaged copies, test on unseen trees: the report of ``judge.evaluation``, unigrams among its ``others``.
+
+    Raises JudgeError: too few dialogues with a long enough reply, or as ``judge.training.train``.
+    """
     from judge.evaluation import evaluate
     from judge.experiments.run import fit
+    from judge.experiments.unigram import NAME, unigrams
+
+    usable = grouped([e for e in examples if _reply(e)])
+    parts = split(usable, seed, validation=0.0)
+    made, groups = damaged(usable, seed, parts)
+    keyed, scores, seconds = fit(made, parts, groups, out, base=base, epochs=epochs, rank=rank, rate=rate, seed=seed)
+    by_words = unigrams(parts.of(made, "train"), parts.of(made, "test"))
+    others = {NAME: [(by_words[left], by_words[right]) for (left, right, _), _ in keyed]}
+    return {**evaluate([pair for _, pair in keyed], scores, others=others), "train_seconds": round(seconds, 1)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the experiment; write ``report.json`` and ``report.html`` into the folder and print the accuracies."""
+    from judge.experiments.run import figure
+    from judge.report import write
 
     parser = argparse.ArgumentParser(prog="python -m judge.experiments.words", description=__doc__.split("\n")[0])
     parser.add_argument("file", type=Path, help="a studio file with dialogues of two turns or more")
@@ -148,23 +177,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args(argv)
+    asked = vars(parser.parse_args(argv))
+    file, out = asked.pop("file"), asked.pop("out")
     try:
-        examples, groups = damaged(read(asked.file), asked.seed)
-        pairs, scores, seconds = fit(examples, groups, asked.out, base=asked.base, epochs=asked.epochs, rank=asked.rank,
-                                     rate=asked.rate, seed=asked.seed)  # fmt: skip
+        report = run(read(file), out, **asked)
+        write(report, out / "report.html", "Real replies against damaged copies")
     except JudgeError as error:
         print(error, file=sys.stderr)
         return 1
-    report = {**evaluate(pairs, scores), "train_seconds": round(seconds, 1)}
-    (asked.out / "report.json").write_text(json.dumps(report, indent=1))
-    for row in report["pairs_by"]:
-        if row["by"] == "group":
-            print(row)
-    print(
-        {k: report["pairs"][k] for k in ("n", "accuracy", "interval", "baselines") if k in report["pairs"]},
-        f"{seconds:.0f} s",
-    )
+    (out / "report.json").write_text(json.dumps(report, indent=1))
+    rows = {row["key"]: row for row in report["pairs_by"] if row["by"] == "group"}
+    for name, row in {**rows, "all": report["pairs"]}.items():
+        beside = {**row["baselines"], **row["others"]}
+        others = ", ".join(f"{k} {v['value']:.3f}" for k, v in beside.items() if v["value"] is not None)
+        print(f"{name}: {figure(row['accuracy'], row['interval'], row['n'])} ({others})")
+    print(f"trained in {report['train_seconds']:.0f} s")
     return 0
 
 

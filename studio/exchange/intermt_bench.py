@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from judge import rubric
 from studio.exchange.records import NodeRecord, Report, TreeRecord, expect, read_json, rows_of
+from studio.store.checks import score_fault
 
 TURN = {"prompt": str, "prompt_uuid": str, "response": str, "response_uuid": str}
 
@@ -27,14 +29,15 @@ def fits(data: Any) -> bool:
 def read(path: Path, skip_bad: bool, report: Report) -> Iterator[TreeRecord]:
     """One record a row. Scores go to the last reply; annotator is 'intermt'; a dialogue's second row is a second round."""
     met: Counter[str] = Counter()
-    for record in rows_of(path, read_json(path), _row, skip_bad, report):
+    row = functools.partial(_row, left_out=report.skipped if skip_bad else None)
+    for record in rows_of(path, read_json(path), row, skip_bad, report):
         last = record.nodes[-1]
         met[last.source_id] += 1
         last.round = met[last.source_id]
         yield record
 
 
-def _row(where: str, row: Any) -> TreeRecord:
+def _row(where: str, row: Any, left_out: list[str] | None) -> TreeRecord:
     expect(
         isinstance(row, dict) and isinstance(row.get("conversations"), list) and row["conversations"],
         where,
@@ -57,17 +60,24 @@ def _row(where: str, row: Any) -> TreeRecord:
                 _images(turn.get("response_images")),
             )
         )
-    _annotate(where, nodes[-1], row.get("annotation") or {})
+    annotation = row.get("annotation") or {}
+    expect(isinstance(annotation, dict), where, "its annotation is no object")
+    _annotate(where, nodes[-1], annotation, left_out)
     return TreeRecord(nodes[0].text[:60], "intermt-bench", ["InterMT-Bench"], "intermt", nodes)
 
 
-def _annotate(where: str, last: NodeRecord, annotation: dict[str, Any]) -> None:
+def _annotate(where: str, last: NodeRecord, annotation: dict[str, Any], left_out: list[str] | None) -> None:
+    """``left_out``: where a score that is none is noted; None: it is an error."""
     for dimension in rubric.dimensions().values():
         value = annotation.get(dimension.key)
         if value is None:
             continue
-        expect(value in dimension.values, where, f"{dimension.key} is {value!r:.20}, which is no score of it")
-        last.scores[dimension.code] = value
+        if fault := score_fault(value, dimension.code):
+            expect(left_out is not None, where, f"{dimension.key}: {fault}")
+            assert left_out is not None
+            left_out.append(f"{where}: {dimension.key}: {fault}.")
+            continue
+        last.scores[dimension.code] = int(value)
         last.rationale = str(annotation.get(f"reason_{dimension.key}") or "")
 
 

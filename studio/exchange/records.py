@@ -11,7 +11,7 @@ from typing import Any
 
 from studio import StudioError
 from studio.media import MAX_BYTES, Media
-from studio.store import APART, Store
+from studio.store import APART, Store, now
 from studio.tree import Part, Role
 
 TOKEN = re.compile(r"<\s*image\s*,\s*([^<>]*)>", re.IGNORECASE)
@@ -32,6 +32,18 @@ class NodeRecord:
     scores: dict[str, int] = field(default_factory=dict)
     rationale: str = ""
     round: int = 1
+    pruned: bool = False
+    created_at: str | None = None
+
+
+@dataclass(frozen=True)
+class ComparisonRecord:
+    """A preference between two siblings at their source, on the overall dimension. The same one again has the same ``id``."""
+
+    id: str
+    left: str
+    right: str
+    outcome: str
 
 
 @dataclass
@@ -43,6 +55,7 @@ class TreeRecord:
     tags: list[str]
     annotator: str
     nodes: list[NodeRecord]
+    comparisons: list[ComparisonRecord] = field(default_factory=list)
 
 
 @dataclass
@@ -50,24 +63,28 @@ class Report:
     """What an import or export did. ``known`` nodes were there before; ``filled`` pictures had been missing.
 
     ``merged``: new scores, comparisons, feedback and crucial steps of dialogues that were here; ``conflicts``: a line for each
-    reply and dimension of these on which two people are two levels or more apart.
+    reply and dimension of these on which two people are two levels or more apart; ``notes``: what else was counted.
     """
 
     trees: int = 0
     nodes: int = 0
     images: int = 0
     scores: int = 0
+    comparisons: int = 0
     known: int = 0
     filled: int = 0
     missing: int = 0
     merged: int = 0
     skipped: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def sentence(self) -> str:
         """One line for the person."""
         new = f"{self.trees} new trees, {self.nodes} messages, {self.images} pictures and {self.scores} scores"
         rest = [
+            self.comparisons and f"{self.comparisons:,} comparisons of siblings, by their ranks, are new",
+            *self.notes,
             self.known and f"{self.known} messages were here before",
             self.filled and f"{self.filled} missing pictures were filled in",
             self.missing and f"{self.missing} pictures are missing: give their folder to fill them in",
@@ -128,28 +145,51 @@ def read_json(path: Path) -> Any:
 
 
 def add(store: Store, media: Media, record: TreeRecord, folder: Folder, report: Report) -> None:
-    """Bring a tree into the store in one transaction; what was imported before is found again and left as it is."""
+    """Bring a tree into the store in one transaction; what was imported before is found again and left as it is.
+
+    Raises StudioError when its messages are in several dialogues here.
+    """
     known = store.by_source(n.source_id for n in record.nodes)
     found = {
         ref: file for n in record.nodes if n.source_id not in known for ref in n.images if (file := folder.find(ref))
     }
     hashes = {ref: _stored(store, media, file) for ref, file in found.items()}
+    # everything is read before the first write: in a big transaction a reader may have to wait for its own writer
+    places = store.places(known.values())
+    homes = sorted({tree for tree, _ in places.values()})
+    expect(len(homes) < 2, f"“{record.title[:40]}”", f"its messages are in {len(homes)} dialogues here")
+    have = {r: store.scores(known.values(), record.annotator, r) for r in {n.round for n in record.nodes}}
     with store.write():
-        at_home = next((store.node(i).tree_id for i in known.values()), None)
-        tree_id = at_home or store.create_tree(record.title, record.tags, record.source)
-        report.trees += at_home is None
+        tree_id = homes[0] if homes else store.create_tree(record.title, record.tags, record.source)
+        report.trees += not homes
         for n in record.nodes:
-            if n.source_id in known:
-                report.known += 1
+            here = known.get(n.source_id)
+            if here is None:
+                here = known[n.source_id] = _new(store, tree_id, known.get(n.parent_id or ""), n, hashes, report)
             else:
-                parent = known[n.parent_id] if n.parent_id else None
-                parts = _parts(n, hashes)
-                known[n.source_id] = store.add_node(
-                    tree_id, parent, n.role, parts, source_id=n.source_id, model=n.model
-                )
-                report.nodes += 1
-                report.images += sum(p.image_sha256 is not None for p in parts)
-            _judge(store, record.annotator, known[n.source_id], n, report)
+                report.known += 1
+                if n.text and places[here][1]:  # it was missing when what answers it came in
+                    store.grow(here, _parts(n, hashes))
+            if n.scores:
+                _judge(store, record.annotator, here, n, have[n.round].get(here, {}), report)
+        for c in record.comparisons:
+            report.comparisons += store.add_comparison(c.id, known[c.left], known[c.right], c.outcome, record.annotator)
+
+
+def _new(store: Store, tree_id: str, parent: str | None, n: NodeRecord, hashes: dict[str, str], report: Report) -> str:
+    parts = _parts(n, hashes)
+    report.nodes += 1
+    report.images += sum(p.image_sha256 is not None for p in parts)
+    return store.add_node(
+        tree_id,
+        parent,
+        n.role,
+        parts,
+        source_id=n.source_id,
+        model=n.model,
+        pruned_at=now() if n.pruned else None,
+        created_at=n.created_at,
+    )
 
 
 def fill_in(store: Store, media: Media, folder: Folder, report: Report) -> None:
@@ -197,9 +237,8 @@ def _parts(n: NodeRecord, hashes: dict[str, str]) -> list[Part]:
     ]
 
 
-def _judge(store: Store, annotator: str, node_id: str, n: NodeRecord, report: Report) -> None:
-    """A rating that is here already wins: a second import changes nothing."""
-    have = store.scores([node_id], annotator, n.round).get(node_id, {})
+def _judge(store: Store, annotator: str, node_id: str, n: NodeRecord, have: dict[str, int], report: Report) -> None:
+    """A rating that is here already wins: a second import changes nothing. ``have``: scores of the message here."""
     for dimension, value in n.scores.items():
         if dimension not in have:
             store.rate(node_id, dimension, value, annotator, n.round)

@@ -94,8 +94,13 @@ def fits(path: Path) -> bool:
         return f'"{FORMAT}"'.encode() in file.read(200)
 
 
-def read(store: Store, media: Media, path: Path, skip_bad: bool, progress: Progress, report: Report) -> None:
+def read(
+    store: Store, media: Media, path: Path, skip_bad: bool, progress: Progress, report: Report, annotator: str = ""
+) -> None:
     """Bring every tree in, one transaction each; what is here already is merged, pictures are checked against their hash.
+
+    With ``skip_bad`` a judgement that says something impossible is left out, and the rest of its tree comes in.
+    ``annotator``: who imports it; judges of others get their maker's name.
 
     Raises:
         StudioError: naming the file and line; the trees before it stay imported, of the broken one nothing.
@@ -103,11 +108,17 @@ def read(store: Store, media: Media, path: Path, skip_bad: bool, progress: Progr
     source = ZipSource(path) if path.suffix.lower() == ".zip" else FolderSource(path)
     merged: list[str | None] = []
     with source.lines() as lines:
+        sender = ""
         for number, dump in _dumps(path.name, lines):
+            if number == 1:
+                sender = _sender(dump)
+                continue
             where = f"{path.name} line {number}"
+            left_out: list[str] | None = [] if skip_bad else None
             try:
                 with store.write():
-                    merged.append(_load(store, media, source, dump, where, report))
+                    merged.append(_load(store, media, source, dump, where, report, left_out, (sender, annotator)))
+                report.skipped += left_out or []
             except StudioError as error:
                 if not skip_bad:
                     raise
@@ -119,18 +130,25 @@ def read(store: Store, media: Media, path: Path, skip_bad: bool, progress: Progr
             report.conflicts.append(f"{c['dimension']} of “{c['text'][:40]}”: {said}")
 
 
-def write(store: Store, media: Media, out: Path, tree_ids: list[str], progress: Progress, report: Report) -> None:
-    """Write trees to ``out``: a zip if it ends in ``.zip``, else a folder. A tree at a time, so memory stays small."""
+def write(
+    store: Store, media: Media, out: Path, tree_ids: list[str], progress: Progress, report: Report, annotator: str = ""
+) -> None:
+    """Write trees to ``out``: a zip if it ends in ``.zip``, else a folder. A tree at a time, so memory stays small.
+
+    ``annotator``: who sends it; judges of this home are known by that name where it is read.
+    """
     temp = out.with_name(f".{out.name}.new")
+    hashes: set[str] = set()  # of the pictures of the trees that were written
+    lines = _lines(store, tree_ids, progress, report, hashes, annotator)
     try:
         if out.suffix.lower() == ".zip":
             with zipfile.ZipFile(temp, "w", zipfile.ZIP_DEFLATED) as archive:
-                _write_zip(store, media, archive, tree_ids, progress, report)
+                _write_zip(media, archive, lines, hashes, report)
             with temp.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temp, out)
         else:
-            _write_folder(store, media, out, tree_ids, progress, report)
+            _write_folder(media, out, lines, hashes, report)
     except OSError as error:
         with contextlib.suppress(OSError):
             temp.unlink()
@@ -139,13 +157,11 @@ def write(store: Store, media: Media, out: Path, tree_ids: list[str], progress: 
         ) from error
 
 
-def _lines(store: Store, tree_ids: list[str], progress: Progress, report: Report, hashes: set[str]) -> Iterator[str]:
-    yield (
-        json.dumps(
-            {"format": FORMAT, "version": VERSION, "made_by": __version__, "made_at": now(), "trees": len(tree_ids)}
-        )
-        + "\n"
-    )
+def _lines(
+    store: Store, tree_ids: list[str], progress: Progress, report: Report, hashes: set[str], annotator: str
+) -> Iterator[str]:
+    header = {"format": FORMAT, "version": VERSION, "made_by": __version__, "made_at": now(), "trees": len(tree_ids)}
+    yield json.dumps(header | ({"annotator": annotator} if annotator else {})) + "\n"
     for i, tree_id in enumerate(tree_ids):
         dump = store.dump_tree(tree_id)
         hashes |= {row["sha256"] for row in dump["images"]}
@@ -156,12 +172,9 @@ def _lines(store: Store, tree_ids: list[str], progress: Progress, report: Report
         progress(i + 1, len(tree_ids), "trees")
 
 
-def _write_zip(
-    store: Store, media: Media, archive: zipfile.ZipFile, tree_ids: list[str], progress: Progress, report: Report
-) -> None:
-    hashes: set[str] = set()
+def _write_zip(media: Media, archive: zipfile.ZipFile, lines: Iterator[str], hashes: set[str], report: Report) -> None:
     with archive.open(LINES, "w", force_zip64=True) as file:
-        for line in _lines(store, tree_ids, progress, report, hashes):
+        for line in lines:
             file.write(line.encode())
     for sha256 in sorted(hashes):
         if path := media.path(sha256):
@@ -169,14 +182,11 @@ def _write_zip(
             report.images += 1
 
 
-def _write_folder(
-    store: Store, media: Media, out: Path, tree_ids: list[str], progress: Progress, report: Report
-) -> None:
-    hashes: set[str] = set()
+def _write_folder(media: Media, out: Path, lines: Iterator[str], hashes: set[str], report: Report) -> None:
     (out / "media").mkdir(parents=True, exist_ok=True)
     temp = out / f".{LINES}.new"
     with temp.open("w", encoding="utf-8") as file:
-        for line in _lines(store, tree_ids, progress, report, hashes):
+        for line in lines:
             file.write(line)
         file.flush()
         os.fsync(file.fileno())
@@ -188,6 +198,7 @@ def _write_folder(
 
 
 def _dumps(name: str, lines: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every line with its number, from 1: the header, then the trees."""
     number = 0
     while True:
         try:
@@ -205,8 +216,7 @@ def _dumps(name: str, lines: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
             ) from error
         if number == 1:
             _check_header(name, dump)
-        else:
-            yield number, dump
+        yield number, dump
     expect(number, name, "it is empty")
 
 
@@ -221,15 +231,30 @@ def _check_header(name: str, header: Any) -> None:
         )
 
 
-def _load(store: Store, media: Media, source: Source, dump: Any, where: str, report: Report) -> str | None:
-    """Bring one tree in; returns its id if it was here before."""
+def _sender(header: dict[str, Any]) -> str:
+    """Who made a file, "" where it does not say."""
+    annotator = header.get("annotator")
+    return annotator if isinstance(annotator, str) else ""
+
+
+def _load(
+    store: Store,
+    media: Media,
+    source: Source,
+    dump: Any,
+    where: str,
+    report: Report,
+    left_out: list[str] | None,
+    people: tuple[str, str],
+) -> str | None:
+    """Bring one tree in; returns its id if it was here before. ``people``: who made the file, and who imports it."""
     expect(isinstance(dump, dict) and isinstance(dump.get("tree"), dict), where, "it holds no tree")
     for row in dump.get("images", []):
         expect(isinstance(row, dict) and isinstance(row.get("sha256"), str), where, "a picture has no hash")
         if media.path(row["sha256"]) is None and (data := source.picture(row["sha256"])) is not None:
             media.add_verbatim(data, row["sha256"])
             report.images += 1
-    added = store.load_dump(dump, where)
+    added = store.load_dump(dump, where, left_out, *people)
     report.trees += added["trees"]
     report.nodes += added["nodes"]
     report.scores += added["scores"]

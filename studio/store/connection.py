@@ -56,6 +56,7 @@ class Connection:
         self.home = home
         self.file = home / "studio.db"
         self.notices: list[str] = []
+        self.marked: dict[str, str] = {}  # messages that changed under a judge's scores in this run -> when
         self._lock = threading.RLock()
         self._local = threading.local()
         self._readers: list[Any] = []

@@ -57,18 +57,19 @@ class Images(Connection):
         )
 
     def fill_image(self, node_id: str, ordinal: int, sha256: str) -> None:
-        """Give an image part its file, which has come now. What judges said here and below is forgotten: they had not seen it."""
+        """Give an image part its file, which has come now. What judges said here and below is stale now."""
         with self.write() as db:
             db.execute(
                 "UPDATE parts SET image_sha256 = ? WHERE node_id = ? AND ordinal = ?", [sha256, node_id, ordinal]
             )
-            self.forget_judged(node_id)
+            self.mark_stale(node_id)
 
-    def forget_judged(self, node_id: str) -> None:
-        """Drop the judges' scores of a message and of all below it: they were made without a picture that is there now."""
+    def mark_stale(self, node_id: str) -> None:
+        """Mark what judges said of a message and of all below it: they read something else than what stands there now."""
         with self.write() as db:
+            self.marked[node_id] = at = now()
             db.execute(
                 "WITH RECURSIVE below(id) AS (SELECT ? UNION ALL SELECT n.id FROM nodes n JOIN below b ON n.parent_id = b.id) "
-                "DELETE FROM judge_scores WHERE node_id IN below",
-                [node_id],
+                "UPDATE judge_scores SET stale_at = ? WHERE node_id IN below",
+                [node_id, at],
             )

@@ -25,6 +25,13 @@ UNION ALL SELECT created_at, 'step', 'crucial step', coalesce(reason, ''), 'glob
   annotator, round, created_at, superseded_at FROM crucial_steps WHERE node_id = :n
 ORDER BY created_at DESC, id DESC
 """
+ON_ONE_PATH = """
+WITH RECURSIVE up(start, id) AS (
+  SELECT id, parent_id FROM nodes WHERE id IN (:a, :b)
+  UNION ALL SELECT up.start, n.parent_id FROM up JOIN nodes n ON n.id = up.id
+)
+SELECT 1 FROM up WHERE id IN (:a, :b) LIMIT 1
+"""
 
 
 class Judgements(Connection):
@@ -82,7 +89,7 @@ class Judgements(Connection):
         """Make ``outcome`` (left, right or tie) the current comparison of two replies; returns the row's id.
 
         Raises:
-            StudioError: local and not siblings, global and not of one tree, or the same reply twice.
+            StudioError: local and not siblings, global and not of one tree or on one path, or the same reply twice.
         """
         with self.write() as db:
             pair = {
@@ -96,6 +103,8 @@ class Judgements(Connection):
                 raise StudioError(
                     f"A {level} comparison needs two replies of one {'question' if level == 'local' else 'tree'}."
                 )
+            if level == "global" and db.execute(ON_ONE_PATH, {"a": left, "b": right}).fetchone():
+                raise StudioError("A dialogue cannot be compared with its own beginning. Choose two that part.")
             at, row_id = now(), new_id()
             db.execute(
                 "UPDATE comparisons SET superseded_at = ? WHERE level = ? AND dimension = ? AND annotator = ? AND round = ? "

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 
 from studio.store.connection import Connection
+from studio.store.judges import JudgeScore, parse_score
 
 LATEST = 500  # items that a pace is taken from
 
@@ -13,16 +14,17 @@ LATEST = 500  # items that a pace is taken from
 class Lessons(Connection):
     """Reads only."""
 
-    def told(self, judge: str, dimensions: Iterable[str]) -> dict[str, dict[str, tuple[float, float | None]]]:
-        """All that a judge has said of these dimensions with a spread: value and spread by reply and dimension."""
+    def told(self, judge: str, dimensions: Iterable[str]) -> dict[str, dict[str, JudgeScore]]:
+        """All that a judge has said of these rows with a spread and that still holds, by reply and row."""
         sql = (
-            "SELECT node_id, dimension, value, spread FROM judge_scores WHERE judge = ? AND spread IS NOT NULL "
+            "SELECT node_id, dimension, value, spread, logit, heads, stale_at FROM judge_scores "
+            "WHERE judge = ? AND spread IS NOT NULL AND stale_at IS NULL "
             "AND dimension IN (SELECT value FROM json_each(?))"
         )
-        found: dict[str, dict[str, tuple[float, float | None]]] = {}
-        for r in self.rows(sql, [judge, json.dumps(list(dimensions))]):
-            found.setdefault(r["node_id"], {})[r["dimension"]] = (r["value"], r["spread"])
-        return found
+        scores: dict[str, dict[str, JudgeScore]] = {}
+        for row in self.rows(sql, [judge, json.dumps(list(dimensions))]):
+            scores.setdefault(row["node_id"], {})[row["dimension"]] = parse_score(row)
+        return scores
 
     def work(self, annotator: str, kind: str) -> list[tuple[float, int]]:
         """Seconds and number of replies shown of this person's latest items of a kind, second passes left out."""

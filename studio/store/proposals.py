@@ -64,7 +64,7 @@ class Proposals(Trees, Images):
             ).rowcount
 
     def rearrange(self, node_id: str, parts: Sequence[Part], follow: Callable[[str], str]) -> None:
-        """Give a message other parts, because a picture came or went. What judges said here and below is forgotten: they had
+        """Give a message other parts, because a picture came or went. What judges said here and below is stale: they had
         not seen it. ``follow`` tells, of a place that feedback points to (JSON), where it is now."""
         with self.write() as db:
             self._set_parts(node_id, parts)
@@ -73,4 +73,4 @@ class Proposals(Trees, Images):
             ).fetchall():
                 if (there := follow(row["span"])) != row["span"]:
                     db.execute("UPDATE feedback SET span = ? WHERE id = ?", [there, row["id"]])
-            self.forget_judged(node_id)
+            self.mark_stale(node_id)

@@ -11,8 +11,9 @@ from judge import rubric
 from studio import StudioError
 from studio.store.connection import Connection, new_id, now
 
-NEWEST = (  # of the judges that were trained
+NEWEST = (  # of the judges that were trained here: those of others have their maker in brackets
     "SELECT name FROM judges WHERE CASE WHEN json_valid(config) THEN json_extract(config, '$.kind') END IS NOT 'zero-shot' "
+    "AND name NOT GLOB '* (*)' "
     "ORDER BY created_at DESC, rowid DESC LIMIT 1"
 )
 _ALIVE = (

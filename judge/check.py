@@ -1,0 +1,71 @@
+"""What becomes of every label, before any time is spent: used, cut or left out, each with its reason; and the memory it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from judge.backbones import Backbone
+from judge.batches import Forests, people_only
+from judge.datacard import data_card
+from judge.examples import Example, data_hash
+from judge.groups import SETS, Split
+from judge.labels import Prepared, Skipped, count, summary
+from judge.model import scales_now
+from judge.rubric import JudgeError
+from judge.settings import step_tokens
+from judge.sizes import peak, resolve
+
+if TYPE_CHECKING:
+    from judge.settings import Settings
+    from judge.trainer import Progress
+    from judge.unfinished import Run
+
+
+def planned(prepared: Prepared, parts: Split, backbone: Backbone, settings: Settings, progress: Progress) -> Run:
+    """A run's data, sizes and card, from usable labels; nothing is read or written.
+
+    Raises:
+        JudgeError: no label that can be read is left to train on.
+    """
+    from judge.unfinished import Run
+
+    examples = prepared.examples
+    sized = resolve(settings, backbone, examples, progress)
+    skipped: list[Skipped] = []
+    longest = 0
+    for part in SETS:
+        some = parts.of(examples, part)
+        lost, most, tokens = _lost(some, backbone, sized)
+        skipped += people_only(lost, some)
+        if part == "train":
+            if not most:
+                raise JudgeError(_nothing(lost, sized))
+            longest = max(most, step_tokens(sized, tokens)[1])
+    card: dict[str, Any] = data_card(prepared, parts) | {
+        "labels": summary(count(examples) + len(prepared.left_out), [*prepared.left_out, *skipped]),
+        "sizes": {"max_path": sized.max_path, "max_tokens": sized.max_tokens, "context": backbone.max_positions},
+        "memory": peak(backbone, sized, longest),
+    }
+    return Run(examples, parts, card, sized, data_hash(examples))
+
+
+def _lost(examples: list[Example], backbone: Backbone, s: Settings) -> tuple[list[Skipped], int, int]:
+    """Labels of some trees that are cut or left out; the longest sequence and all tokens that the others make."""
+    assert s.max_tokens is not None
+    assert s.max_path is not None
+    skipped: list[Skipped] = []
+    longest = tokens = 0
+    rows = tuple(scales_now())
+    for example in examples:
+        forests = Forests([example], backbone.encoder, rows, max_tokens=s.max_tokens, max_path=s.max_path, empty=True)
+        skipped += forests.skipped
+        longest, tokens = max(longest, forests.longest), tokens + forests.tokens
+    return skipped, longest, tokens
+
+
+def _nothing(lost: list[Skipped], s: Settings) -> str:
+    why = f" ({lost[0].reason})" if lost else ""
+    return (
+        f"No label is left to train on: all are too long for paths of {s.max_path:,} tokens{why}. "
+        "Set a larger --max-path, or choose a backbone with a longer context."
+    )

@@ -1,0 +1,92 @@
+"""The judges that were trained here, each with what it can claim: accuracy with n, interval and baselines, and a verdict.
+
+Plain dicts. Reads the rows and the reports that were made when a judge was tested; measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from studio import readings, teaching
+from studio.actions import Studio
+
+Row = dict[str, Any]
+FIGURES = ("n", "n_ties", "trees", "accuracy", "interval", "interval_note", "baselines")
+
+
+def rows(studio: Studio, live: str | None) -> list[Row]:
+    """Every trained judge whose weights are here, newest first."""
+    folder = teaching.judges_folder(studio.store.home)
+    return [_row(studio, j, live, folder / j["name"]) for j in studio.store.judges() if (folder / j["name"]).is_dir()]
+
+
+def report(folder: Path) -> Row:
+    """The whole report of a judge's test, beside its weights; {} when there is none that can be read."""
+    try:
+        read = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # tested elsewhere, or not at all: the row in the store then has the short form
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def verdict(pairs: Row | None) -> Row:
+    """What an accuracy says beside its baselines. ``kind``: good, unsure (amber) or bad (red); ``says``: a few words.
+
+    A judge beats a baseline where the 95 % interval of the difference, or else of its accuracy, lies above it.
+    """
+    if not pairs or not pairs.get("n"):
+        return {"kind": "unsure", "says": "accuracy unknown"}
+    if not pairs.get("interval"):
+        return {"kind": "unsure", "says": "too few dialogues for an interval"}
+    low, high = pairs["interval"]
+    longer = (pairs.get("baselines") or {}).get("longer") or {}
+    rival = longer.get("value")
+    if high < 0.5:
+        return {"kind": "bad", "says": "worse than a coin"}
+    if low <= 0.5:
+        return {"kind": "bad", "says": "not better than a coin"}
+    if rival is None:
+        return {"kind": "good", "says": ""}
+    gap = longer.get("difference_interval") or [low - rival, high - rival]
+    if gap[1] < 0:
+        return {"kind": "bad", "says": "worse than picking the longer reply"}
+    if gap[0] <= 0:
+        worse = pairs["accuracy"] <= rival
+        return {"kind": "bad" if worse else "unsure", "says": "not better than picking the longer reply"}
+    return {"kind": "good", "says": ""}
+
+
+def own(full: Row, annotator: str) -> Row | None:
+    """The figures of the configured annotator's own comparisons alone; None where the report does not keep them apart."""
+    return next(
+        (r for r in full.get("pairs_by") or () if r.get("by") == "annotator" and r.get("key") == annotator), None
+    )
+
+
+def _row(studio: Studio, row: Row, live: str | None, folder: Path) -> Row:
+    config, metrics, full = row["config"], row["metrics"], report(folder)
+    people = metrics.get("pairs") or full.get("pairs")
+    # the first reports counted pairs that follow from scores among the comparisons
+    mixed = bool(people) and "derived" not in metrics and "derived" not in full
+    mine, facts = own(full, studio.config.annotator), readings.facts(metrics)
+    return {
+        "name": row["name"], "base": Path(row["base"]).name, "level": config.get("level"), "epochs": config.get("epochs"),
+        "rank": (config.get("lora") or {}).get("rank"), "created_at": row["created_at"], "live": row["name"] == live,
+        "since": studio.store.labels_since(row["created_at"]), "made_by": row.get("made_by"),
+        "pairs": _figures(people), "own": _figures(mine), "mixed": mixed, "derived": _figures(metrics.get("derived")),
+        "verdict": verdict(people), "by": _people(full), "untested": metrics.get("untested"),
+        "labels": sum(facts.trained.values()), "derived_labels": sum(facts.derived_labels.values()),
+        "report": (folder / "report.html").is_file(),
+    }  # fmt: skip
+
+
+def _figures(pairs: Row | None) -> Row | None:
+    return {k: pairs.get(k) for k in FIGURES} if pairs and pairs.get("n") else None
+
+
+def _people(full: Row) -> list[str]:
+    """Whose comparisons the test was of; a few of many."""
+    names = [str(r["key"]) for r in full.get("pairs_by") or () if r.get("by") == "annotator" and r.get("n")]
+    return names[:4]
