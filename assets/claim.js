@@ -21,7 +21,7 @@ window.studioClaim = (() => {
     return [h('h3', {}, name), h('p', {}, score), h('p', {}, 'Judge ', h('b', {}, told.judge), `, which learned this from ${many(told.labels, 'label', 'labels')}${told.derived_labels ? ` and ${many(told.derived_labels, 'pair', 'pairs')} derived from scores` : ''}. `,
       few ? h('span.claim-few', {}, `That is below ${told.enough}: too few to trust.`) : null, told.since ? ` ${many(told.since, 'label is', 'labels are')} newer than it.` : null),
     told.pairs ? measured(told.pairs, told.pairs.accuracy, percent, 'of comparisons decided as people did', 'comparisons') : null,
-    told.pairs && told.verdict.says ? h(`p.verdict.${told.verdict.kind}`, {}, told.verdict.says) : null,
+    told.pairs && told.verdict.says ? h(`p.judge-verdict.${told.verdict.kind}`, {}, told.verdict.says) : null,
     told.derived ? measured(told.derived, told.derived.accuracy, percent, 'of pairs derived from scores put in their order', 'pairs') : null,
     told.scores ? measured(told.scores, told.scores.error, points, 'points of score away from people, on average', 'scores') : null,
     told.untested ? h('p.claim-few', {}, told.untested) : null].filter(Boolean);

@@ -3,7 +3,8 @@
 (() => {
   const studio = window.studio, bars = window.studioJudge, form = window.studioJudgeForm;
   const { h, call, on, inLine } = studio;
-  let root = null, now = null, timer = null, places = null, asked = false;
+  const QUIET = 4000;  // milliseconds that the screen is open with nothing going on before the labels are checked by themselves
+  let root = null, now = null, timer = null, places = null, quiet = null;
 
   const act = (name, data) => inLine(async () => { now = await call(name, data); draw(); soon(); return now; }).catch(error => { if (!error.told) throw error; });
 
@@ -12,8 +13,19 @@
     if (!root?.offsetParent) return;
     now = await call('judge');
     draw();
-    if (now.check.due && !asked && !now.missing.length) { asked = true; act('judge_check', form.values()); }  // once a page; else "Check again"
-    soon();
+    if (!checkByItself()) soon();
+  }
+
+  /* The check before a training begins by itself: once the screen has been open for a while, nothing runs and no reply grows. */
+  function checkByItself() {
+    const free = form.byItself() && now.check.due && !now.missing.length && !now.note && !studio.state.following;
+    if (quiet === Infinity) return false;
+    if (!free) { quiet = null; return false; }
+    quiet ??= performance.now();
+    if (performance.now() - quiet < QUIET) return false;
+    quiet = Infinity;  // once a page; after that "Check again"
+    act('judge_check', form.values());
+    return true;
   }
 
   function soon() {

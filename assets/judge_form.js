@@ -17,9 +17,11 @@ window.studioJudgeForm = (() => {
     const name = r => r.dimension === 'overall' && r.level === 'global' ? 'Overall (dialogue)' : bars.name(r.dimension);
     const warning = r => now.data.warnings.filter(w => w.startsWith(`${r.dimension} (${r.level}) `)).map(w => w.slice(`${r.dimension} (${r.level}) `.length)).join(' ');
     const general = now.data.warnings.filter(w => !rows.some(r => w.startsWith(`${r.dimension} (${r.level}) `)));
-    const head = ['Dimension', 'Scores', 'Comparisons', 'Ties', 'Pairs from scores', ...more.HEAD, ''];
-    const line = r => h('tr', {}, h('td', {}, name(r)), ...['scores', 'pairs', 'ties', 'derived'].map(k => h('td.number', {}, count(of(r, k)))),
-      ...more.more(now.learning, r), h('td.row-warning', {}, warning(r) ? `⚠ ${warning(r)}` : ''));
+    const head = ['Dimension', 'Scores', 'Comparisons', 'Ties', 'Pairs from scores', ...more.HEAD];
+    const line = r => h('tr', {},
+      h('td', {}, name(r), warning(r) ? h('div.row-warning', {}, `⚠ ${warning(r)}`) : null),
+      ...['scores', 'pairs', 'ties', 'derived'].map(k => h('td.number', {}, count(of(r, k)))),
+      ...more.more(now.learning, r));
     return h('div', {}, h('p.warn', {}, `${count(trees.train)} dialogue${trees.train === 1 ? '' : 's'} to train on, ${trees.validation} validation, ${trees.test} test.`),
       h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'Training data' }, h('table', {}, h('tr', {}, ...head.map(t => h('th', {}, t))), ...order.map(line))),
       more.estimate(now.learning), ...general.map(w => h('p.warn', {}, `⚠ ${w}`)));
@@ -38,7 +40,7 @@ window.studioJudgeForm = (() => {
   function check(now, act) {
     const { job, labels, sizes, memory, current } = now.check, runs = job?.status === 'running';
     if (now.missing.length || !now.data.rows.length) return [];
-    const again = h('button', { id: 'judge-check', disabled: runs, title: runs ? 'The labels are being checked' : 'With the backbone, level and longest path below', onclick: () => act('judge_check', values()) }, job ? 'Check again' : 'Check');
+    const again = h('button', { id: 'judge-check', disabled: runs, title: runs ? 'The labels are being checked' : 'With the backbone, level and longest path below', onclick: () => act('judge_check', values()) }, job ? 'Check again' : 'Check the labels');
     const said = [];
     if (runs) said.push(h('p', { role: 'status' }, `Checking the labels … ${job.stage ? `${count(job.stage.done)} of ${count(job.stage.of)} ${job.stage.stage === 'load' ? 'backbone' : 'dialogues'}` : ''}`));
     if (job?.status === 'failed') said.push(h('p.problem', { role: 'alert' }, job.error));
@@ -48,8 +50,12 @@ window.studioJudgeForm = (() => {
       if (sizes) said.push(h('p.warn', {}, `Longest path ${count(sizes.max_path)} tokens (${job.max_path ? 'as set' : `chosen; the backbone reads ${count(sizes.context)}`}), ${count(sizes.max_tokens)} at once.`));
       if (memory) said.push(h(memory.fits ? 'p.warn' : 'p.problem', {}, `Peak memory about ${gb(memory.mb)}${memory.checkpointing ? ', computing activations twice' : ''}; ${gb(memory.free_mb)} are free${memory.fits ? '' : ': it does not fit. Set a shorter longest path, or rank 0'}.`));
     }
-    return [h('div.judge-check', {}, ...said, again)];
+    const own = h('input', { type: 'checkbox', checked: byItself(),
+      onchange: e => localStorage.setItem('studio-check', e.target.checked ? 'yes' : 'no') });
+    const label = h('label', { title: 'After a few seconds, when nothing else runs' }, own, ' Check by itself when this screen is open');
+    return [h('div.judge-check', {}, ...said, h('div.check-line', {}, again, label))];
   }
+  const byItself = () => localStorage.getItem('studio-check') !== 'no';
   const gb = mb => `${(mb / 1024).toFixed(1)} GB`;
 
   /* ---- the form: made once, so that a refresh disturbs nobody who types */
@@ -99,5 +105,5 @@ window.studioJudgeForm = (() => {
     if (JSON.stringify(now.check) !== form.checked) { form.checked = JSON.stringify(now.check); form.foresee(); }
   }
 
-  return { readiness, check, training, sync, values, value: id => input(id).value };
+  return { readiness, check, byItself, training, sync, values, value: id => input(id).value };
 })();

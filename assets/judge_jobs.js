@@ -5,9 +5,18 @@ window.studioJudgeJobs = (() => {
   const time = s => s === null || s === undefined ? '' : s < 90 ? `${Math.round(s)} s left` : `${Math.round(s / 60)} min left`;
   const logs = new Map();  // by job: the lines of its unfolded log
 
-  const segments = j => h('div.judge-stages', { role: 'progressbar', ariaValueMin: 0, ariaValueMax: 100, ariaValueNow: Math.round(100 * j.progress), ariaLabel: `Progress of ${j.name}` },
-    ...j.stages.map(s => h('span.stage', { title: `${s.label}: ${Math.round(100 * s.share)} %`, className: `stage${s.now ? ' now' : ''}`, style: `flex-grow:${s.stage === 'train' ? 4 : 1}` },
-      h('i', { style: `width:${100 * s.share}%` }), h('small', {}, s.label))));
+  /* One bar of stages: also a paused training keeps what it has reached. */
+  function segments(j) {
+    const reached = 100 * (j.step ? j.step / j.steps : j.progress);
+    const stage = s => h('span', {
+      title: `${s.label}: ${Math.round(100 * s.share)} %`,
+      className: `stage${s.now ? ' now' : ''}`, style: `flex-grow:${s.stage === 'train' ? 4 : 1}`,
+    }, h('i', { style: `width:${100 * s.share}%` }), h('small', {}, s.label));
+    return h('div.judge-stages', {
+      role: 'progressbar', ariaValueMin: 0, ariaValueMax: 100, ariaValueNow: reached.toFixed(1),
+      ariaLabel: `Progress of ${j.name}`,
+    }, ...j.stages.map(stage));
+  }
 
   async function unfold(fold, id) {
     if (!fold.open) return logs.delete(id);

@@ -9,37 +9,88 @@ window.studioJudgeVersions = (() => {
 
   function figure(p) {
     const span = p.interval ? ` (${whole(p.interval[0])}–${whole(p.interval[1])})` : '';
-    const base = BASELINES.filter(([k]) => p.baselines?.[k]?.value !== null && p.baselines?.[k]?.value !== undefined).map(([k, label]) => `${label} ${percent(p.baselines[k].value)}`);
-    return `${percent(p.accuracy)}${span}, n ${p.n}; ${base.join(', ')}`;
+    const value = key => p.baselines?.[key]?.value ?? null;
+    const beside = BASELINES.filter(([key]) => value(key) !== null);
+    const words = beside.map(([key, label]) => `${label} ${percent(value(key))}`).join(', ');
+    return `${percent(p.accuracy)}${span}, n ${p.n}; ${words}`;
+  }
+
+  function whose(v, annotator) {
+    if (v.mixed) return 'People, and pairs derived from scores';
+    if (v.by.length === 1 && v.by[0] === annotator) return 'You';
+    return v.by.length ? `People (${v.by.join(', ')})` : 'People';
   }
 
   function accuracy(v, annotator) {
-    if (!v.pairs) return [h('span', {}, v.untested || 'Not tested: no comparison among the test dialogues.')];
-    const whose = v.mixed ? 'People, and pairs derived from scores' : v.by.length === 1 && v.by[0] === annotator ? 'You' : `People${v.by.length ? ` (${v.by.join(', ')})` : ''}`;
-    return [h('div', {}, h('b', {}, whose), `: ${figure(v.pairs)}`), v.verdict.says ? h(`div.verdict.${v.verdict.kind}`, {}, v.verdict.says) : null,
-      v.own && whose !== 'You' ? h('div', {}, h('b', {}, 'You'), `: ${figure(v.own)}`) : null,
+    if (!v.pairs) {
+      const why = v.untested || 'Not tested: no comparison among the test dialogues.';
+      return [h('span', {}, why), h(`div.judge-verdict.${v.verdict.kind}`, {}, v.verdict.says)];
+    }
+    const who = whose(v, annotator), line = (name, p) => h('div', {}, h('b', {}, name), `: ${figure(p)}`);
+    return [line(who, v.pairs),
+      v.verdict.says ? h(`div.judge-verdict.${v.verdict.kind}`, {}, v.verdict.says) : null,
+      v.own && who !== 'You' ? line('You', v.own) : null,
       v.derived ? h('div.soft', {}, `Pairs derived from scores: ${figure(v.derived)}`) : null,
       v.pairs.interval_note ? h('div.soft', {}, v.pairs.interval_note) : null].filter(Boolean);
   }
 
-  function promote(v, act) {
-    if (v.live) return act('judge_promote', { judge: null });
-    const doubt = v.verdict.kind === 'good' ? '' : `${v.name}: ${v.verdict.says} on unseen dialogues. Use it live all the same?`;
-    if (doubt && !confirm(doubt)) return null;
-    return act('judge_promote', { judge: v.name }).then(done => { window.studio.emit('promoted'); return done; });
+  let doubted = null;  // the judge whose "Use live" was pressed once although it is no better than a baseline
+
+  async function promote(v, act) {
+    doubted = null;
+    await act('judge_promote', { judge: v.live ? null : v.name });
+    window.studio.emit('promoted');
+  }
+
+  /* One press for a judge that is better than its baselines or was not tested (the table says so); for one that is not
+     better, the first press says why not and the second one does it. */
+  function live(v, act) {
+    const sure = () => v.live || v.verdict.kind !== 'bad' || doubted === v.name;
+    const label = () => v.live ? 'Switch off' : doubted === v.name ? 'Use it anyway' : 'Use live';
+    const why = h('p.judge-verdict.bad', { role: 'status' });
+    const draw = () => {
+      button.textContent = label();
+      why.textContent = doubted === v.name && !v.live ? `${v.name} is ${v.verdict.says}.` : '';
+    };
+    const button = h('button', { onclick: () => {
+      if (sure()) return promote(v, act);
+      doubted = v.name;
+      return draw();
+    } });
+    draw();
+    return [button, why];
+  }
+
+  function buttons(v, act) {
+    const merged = h('button', {
+      onclick: () => window.studioPanel.exportMerged(v.name),
+      title: 'Write it as one model, LoRA folded in, for use without this program',
+    }, 'Export merged');
+    const remove = h('button', { onclick: () => act('judge_remove', { judge: v.name }) }, 'Remove');
+    const [use, why] = live(v, act);
+    return [use, merged, remove, why];
   }
 
   function row(v, act, annotator) {
-    const learned = v.labels ? `${count(v.labels)} labels${v.derived_labels ? ` and ${count(v.derived_labels)} derived pairs` : ''}` : '';
-    return h('tr', { 'data-version': v.name }, h('td', {}, h('b', {}, v.name), v.live ? h('div.live', {}, 'live') : null, learned ? h('div.soft', {}, learned) : null,
-      v.since ? h('div.soft', { title: 'Train again to learn from them' }, `${v.since} newer rating${v.since === 1 ? '' : 's'}`) : null),
-    h('td', {}, v.base, h('div.soft', {}, `${v.level}, epochs ${v.epochs}, rank ${v.rank}`)), h('td', {}, ...accuracy(v, annotator)),
-    h('td.buttons', {}, h('button', { onclick: () => promote(v, act) }, v.live ? 'Switch off' : 'Use live'), h('button', { onclick: () => window.studioPanel.exportMerged(v.name), title: 'Write it as one model, LoRA folded in, for use without this program' }, 'Export merged'), h('button', { onclick: () => act('judge_remove', { judge: v.name }) }, 'Remove')));
+    const derived = v.derived_labels ? ` and ${count(v.derived_labels)} derived pairs` : '';
+    const soft = (text, title = '') => text ? h('div.soft', { title }, text) : null;
+    const newer = v.since ? `${v.since} newer rating${v.since === 1 ? '' : 's'}` : '';
+    return h('tr', { 'data-version': v.name },
+      h('td', {}, h('b', {}, v.name), v.live ? h('div.live', {}, 'live') : null,
+        soft(v.labels ? `${count(v.labels)} labels${derived}` : ''),
+        soft(newer, 'Train again to learn from them')),
+      h('td', {}, v.base, soft(`${v.level}, epochs ${v.epochs}, rank ${v.rank}`)),
+      h('td.judge-accuracy', {}, ...accuracy(v, annotator)),
+      h('td.buttons', {}, ...buttons(v, act)));
   }
+
+  const HEAD = ['Judge', 'Backbone', 'Right in comparisons of unseen dialogues (95 % interval)', ''];
 
   function table(now, act) {
     if (!now.judges.length) return h('p', {}, 'No judge yet. Train one below; its scores then appear on every reply.');
-    return h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'Judges' }, h('table', {}, h('tr', {}, ...['Judge', 'Backbone', 'Right in comparisons of unseen dialogues (95 % interval)', ''].map(t => h('th', {}, t))), ...now.judges.map(v => row(v, act, now.annotator))));
+    return h('div.table', { tabIndex: 0, role: 'region', ariaLabel: 'Judges' },
+      h('table', {}, h('tr', {}, ...HEAD.map(t => h('th', {}, t))),
+        ...now.judges.map(v => row(v, act, now.annotator))));
   }
 
   return { table };

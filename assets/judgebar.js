@@ -68,6 +68,7 @@ window.studioJudge = (() => {
     return box;
   }
 
+  const known = score => score && (score.value !== undefined || score.rank);  // else there is nothing to say of it yet
   const last = new Map();  // by reply: what was read while it was written, until the whole of it is read
   function fill(box, card) {
     if (card.judge && card.status !== 'streaming' && !card.grown) last.delete(card.id);
@@ -76,8 +77,9 @@ window.studioJudge = (() => {
     box.classList.toggle('earlier', Boolean(said && !card.judge));
     if (!said) return box.replaceChildren();
     if (!voted(card)) return box.replaceChildren(h('span.soft', {}, 'The judge waits until you have rated this reply.'));
-    const codes = [...local, ...(card.end && voted(card, global.slice(1)) ? global : [])].filter(c => said[c]), at = [...box.children].indexOf(document.activeElement);
-    box.replaceChildren(h('span.judge-name', { title: `What the live judge ${state.view?.judge || ''} says${card.judge ? '' : ', read while the reply was written'}; grey means unsure` }, state.view?.judge || 'Judge'), ...codes.map(c => bar(c, said[c], state.view)));
+    const codes = [...local, ...(card.end && voted(card, global.slice(1)) ? global : [])].filter(c => known(said[c])), at = [...box.children].indexOf(document.activeElement);
+    box.replaceChildren(h('span.judge-name', { title: `What the live judge ${state.view?.judge || ''} says${card.judge ? '' : ', read while the reply was written'}; grey means unsure` }, state.view?.judge || 'Judge'), ...codes.map(c => bar(c, said[c], state.view)),
+      ...codes.length ? [] : [h('span.soft', {}, 'learned from comparisons alone: it ranks replies once there are two')]);
     if (at >= 0) box.children[at]?.focus({ preventScroll: true });  // a score that grows keeps the keyboard
   }
 
@@ -103,11 +105,19 @@ window.studioJudge = (() => {
   const shown = (judge, code) => judge[code] ?? (code === 'overall' ? Object.values(judge)[0] : null) ?? null;
   const hides = (code, coverage) => blind() && ((coverage || 0) < 1 || global.includes(code));
 
+  /* What was read of a reply while it was written, as the map has it; until the whole of it is read. */
+  function grown(id) {
+    const brief = one => [one.share ?? null, one.value ?? null, one.rank ?? null, one.of ?? null, one.win ?? null];
+    const rows = Object.entries(last.get(id) || {}).map(([code, one]) => [code, brief(one)]);
+    return rows.length ? Object.fromEntries(rows) : null;
+  }
+
   /* ``judge`` of a node for the map, by row: [share, value, rank, of, win]. */
   function paint(nodes) {
     const code = colour();
     for (const node of nodes) {
-      const row = node.judge && !hides(code, node.coverage) ? shown(node.judge, code) : null;
+      const judge = node.judge || grown(node.id);
+      const row = judge && !hides(code, node.coverage) ? shown(judge, code) : null;
       [node.score, node.said] = row ? [row[0], words(row)] : [null, null];
     }
     return nodes;
@@ -146,8 +156,9 @@ window.studioJudge = (() => {
   });
   /* The map's node of a reply takes its colour while the reply is written. */
   function grew(card) {
-    const code = colour(), row = hides(code, Object.keys(card.scores || {}).length / 4) ? null : shown(card.judge, code);
-    if (row) studio.map?.colour?.(card.id, row.share ?? null);
+    const node = { id: card.id, coverage: Object.keys(card.scores || {}).length / 4 };
+    paint([node]);
+    if (node.said) studio.map?.colour(card.id, node.score, node.said);
   }
 
   on('rated', card => {

@@ -14,7 +14,7 @@ SCRIPTS = ("boot", "studio", "feedback", "rating", "claim", "judgebar", "waiting
            "crucial", "steering", "picture_view", "picture_tools", "picture_lineage", "picture_mask", "picture_model",
            "checks", "picture", "picture_chips", "retrieve",
            "generate_runs", "generate", "generate_models",
-           "proposal_forms", "proposals", "sampling", "sidebar", "treemap_layout", "treemap", "inspector",
+           "proposal_forms", "proposals", "sampling", "sidebar", "treemap_layout", "treemap_paint", "treemap", "inspector",
            "keys", "verify", "annotate", "panel", "learning", "judgecurves", "judge_state", "judge_form",
            "judge_jobs", "judge_versions", "judge", "models")  # fmt: skip
 

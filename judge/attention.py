@@ -121,17 +121,17 @@ def tree_attention(
     Without ``gather`` the queries are the last tokens of one path, its earlier keys coming from a cache.
     """
     reach: Reach = getattr(module, "tree_reach", FULL)
-    how = {"scaling": scaling, "dropout": dropout, "softcap": softcap, "sinks": s_aux}
+    how = (scaling, dropout, softcap, s_aux)
     if gather is None:
         n, prefix = query.shape[2], key.shape[2] - query.shape[2]
         dropped = reach.dropped(prefix)
         mask = reach.mask(n, prefix, dropped, query.device, query.dtype)
-        return attend(query, key[:, :, dropped:], value[:, :, dropped:], mask, **how).transpose(1, 2), None
+        return attend(query, key[:, :, dropped:], value[:, :, dropped:], mask, *how).transpose(1, 2), None
     lengths = list(gather.layout.lengths)
     # split once and concatenate: the gradient of slices would fill a whole sequence of zeros for each of them
     queries, keys, values = (x.split(lengths, dim=2) for x in (query, key, value))
     seen = [
-        attend(queries[i], _joined(keys, s), _joined(values, s), s.mask, **how)
+        attend(queries[i], _joined(keys, s), _joined(values, s), s.mask, *how)
         for i, s in enumerate(gather.segments(reach))
     ]
     return torch.cat(seen, dim=2).transpose(1, 2), None

@@ -131,10 +131,10 @@ def plan(
     Raises:
         JudgeError: a reply alone is longer than ``max_path``.
     """
-    made = plan_items(tree, items, piece, max(max_tokens, max_path), max_path)
+    made = plan_items(tree, items, piece, max_tokens, max_path)
     for item, why in made.left_out.items():
         raise JudgeError(f"A {why}, cannot be read. It begins: {tree.nodes[item[0]].text[:60]!r}")
-    return made.parts
+    return made.parts + [part for parts in made.linked for part in parts]
 
 
 def _place(

@@ -32,6 +32,7 @@ from judge.report_trust import calibrated_scores, reliability, scores_by_value, 
 from judge.rubric import JudgeError
 
 MARKS = {"longer": "^", "majority": "|"}  # of the baselines of a row, in its plot
+MIXED = "Comparisons, and pairs that follow from scores (not kept apart by the version that wrote this)"
 MOST_LISTED = 5  # names of a reason's labels
 
 
@@ -46,7 +47,7 @@ def write(report: Result, path: Path, title: str) -> None:
         [
             _opening(report),
             _data(report.get("data") or {}),
-            _compared(report, "pairs", "Comparisons by people"),
+            _compared(report, "pairs", "Comparisons by people" if "derived" in report else MIXED),
             _compared(report, "derived", "Pairs that follow from scores") if _any(report, "derived") else "",
             *reliability(report),
             *sure_and_unsure(report),

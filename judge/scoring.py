@@ -59,7 +59,8 @@ class Scorer:
         """A judge from its folder; paths are cut where they were in training. Raises JudgeError."""
         model, card = files.load_judge(folder, cache)
         if model.lora.rank and model.dtype == torch.float32:  # in lower precision the sum would lose what was learned
-            model.backbone.merge_adapter()
+            backbone: Any = model.backbone
+            backbone.merge_adapter()
         return cls.of(model, card, **settings)
 
     @classmethod

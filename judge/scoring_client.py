@@ -1,17 +1,19 @@
 """A scorer in a process of its own, for programs that must not compute themselves: no torch here.
 
 ``ScoringProcess`` stands where a ``judge.scoring.Scorer`` does for ``reply`` and ``tree``. The process begins with the judge,
-computes with few threads, yields to everything else, and ends with whoever started it. One that dies is started once more.
+computes with few threads, yields to everything else, and ends with whoever started it. One that dies is started again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,11 @@ from studio.tree import Node
 THREADS = 1  # of torch: the rest of the machine belongs to the models that answer
 LENGTH = struct.Struct(">Q")  # bytes of the message that follows
 CLOSE_S = 2.0  # what a process may take to end by itself
+RESTARTS, WITHIN_S = 3, 60.0  # a process that ends more often in so many seconds is not started again
+
+NEXT = "Memory may be short: close other programs, then switch the judge off and on again on the Judge screen."
+DIED = "The judge's process ended {} times within a minute. " + NEXT
+NOT_LOADED = "The judge's process ended while it loaded. " + NEXT
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,12 @@ class ScoringProcess:
         self.settings = (folder, cache, {"cache_mb": cache_mb}, threads)
         self.skipped: list[tuple[str, str]] = []
         self.restarts = 0
+        self._restarted_at: list[float] = []
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._example: Example | None = None  # the one that the process knows
+        self._whole: Example | None = None  # whose tree is being read
+        self._example: Example | None = None  # the same without its labels: what travels
+        self._known: Example | None = None  # what the process has of it
         self.loaded = self._load()
 
     @property
@@ -79,11 +89,14 @@ class ScoringProcess:
     def tree(self, example: Example, nodes: Iterable[str]) -> dict[str, Reading]:
         """As ``Scorer.tree``; the tree itself travels once. Raises JudgeError."""
         readings: dict[str, Reading]
-        if self._example is not example:
-            self._call("example", Example(example.tree, images=example.images))
-            self._example = example
+        if example is not self._whole:
+            self._whole, self._example = example, Example(example.tree, images=example.images)
         readings, self.skipped = self._call("tree", list(nodes))
         return readings
+
+    def since_restart(self) -> float:
+        """Seconds since the process was started again; inf where it never was."""
+        return time.monotonic() - self._restarted_at[-1] if self._restarted_at else math.inf
 
     def memory(self) -> Memory:
         """What the process holds."""
@@ -107,31 +120,35 @@ class ScoringProcess:
             loaded: Loaded = self._ask(("load", (folder, cache, settings, threads)))
         except Ended as error:
             self._end()
-            raise JudgeError(self._died()) from error
+            raise JudgeError(NOT_LOADED) from error
         except JudgeError:
             self._end()
             raise
         return loaded
 
     def _call(self, verb: str, *arguments: Any) -> Any:
-        """What the process answers; it is started once more where it died."""
-        try:
-            return self._ask((verb, arguments))
-        except Ended as error:
-            if self._closed:
-                raise JudgeError("The judge was switched off while it read.") from error
-            example, self._example = self._example, None
-            self._end()
-            self.restarts += 1
-            self.loaded = self._load()
-        try:
-            if verb == "tree" and example is not None:
-                self._ask(("example", (Example(example.tree, images=example.images),)))
-                self._example = example
-            return self._ask((verb, arguments))
-        except Ended as error:
-            self._end()
-            raise JudgeError(self._died()) from error
+        """What the process answers; where it died it is started again, and asked again."""
+        while True:
+            try:
+                if verb == "tree" and self._example is not self._known:
+                    self._ask(("example", (self._example,)))
+                    self._known = self._example
+                return self._ask((verb, arguments))
+            except Ended as error:
+                self._end()
+                if self._closed:
+                    raise JudgeError("The judge was switched off while it read.") from error
+                self._restart(error)
+
+    def _restart(self, error: Ended) -> None:
+        """Start the process once more. Raises JudgeError where that was done too often, or it cannot be."""
+        at = time.monotonic()
+        self._restarted_at = [t for t in self._restarted_at if at - t < WITHIN_S]
+        if len(self._restarted_at) >= RESTARTS:
+            raise JudgeError(DIED.format(RESTARTS + 1)) from error
+        self._restarted_at.append(at)
+        self.restarts += 1
+        self.loaded = self._load()
 
     def _ask(self, request: tuple[str, Sequence[Any]]) -> Any:
         process = self._process
@@ -146,14 +163,8 @@ class ScoringProcess:
             raise JudgeError(answer)
         return answer
 
-    def _died(self) -> str:
-        return (
-            "The judge's process ended twice, the last time while it read; memory may be short. Close other programs, "
-            "then switch the judge off and on again on the Judge screen."
-        )
-
     def _end(self) -> None:
-        process, self._process = self._process, None
+        process, self._process, self._known = self._process, None, None
         if process is None:
             return
         assert process.stdin

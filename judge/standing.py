@@ -56,6 +56,11 @@ def standing_comparisons(dump: Mapping[str, Any]) -> list[tuple[Row, float]]:
     return _shared(things.values())
 
 
+def given_back(score: Row, feedback: Iterable[Row]) -> bool:
+    """Whether some feedback on its reply gave a score back, and it has not been given again since: it counts nothing."""
+    return _returned(score, _returns({"feedback": feedback}))
+
+
 def repeats(dump: Mapping[str, Any]) -> list[Repeat]:
     """Every two current judgements of the same thing by two people, or by one in two rounds."""
     tree = dump["tree"]["id"]

@@ -107,6 +107,9 @@ def usable(examples: list[Example], settings: Settings, parts: Split | None = No
     """Usable labels and who is dealt where. Raises JudgeError: too little to train on."""
     prepared = prepare(examples, settings.levels, settings.derived, settings.seed)
     parts = parts or split(prepared.examples, settings.seed)
+    if prepared.left_out and not prepared.examples:
+        n, why = len(prepared.left_out), prepared.left_out[0].reason
+        raise JudgeError(f"None of the {n} labels can be learned from: {why}. Mend that, or rate other replies.")
     _check_enough(prepared.examples, parts)
     return prepared, parts
 

@@ -10,25 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from judge.examples import Level
 from judge.groups import split
 from judge.labels import prepare
 from studio import jobs, labelcheck, teaching, trainingform
 from studio.actions import Studio
 
-LETTERS_A_TOKEN, TOKENS_A_NODE, TOKENS_A_PICTURE = (
-    3.6,
-    8,
-    64,
-)  # English in the vocabularies in use; the template; a caption or a small picture
-FLOPS = (
-    25e9  # that a processor core does in training, low and not high: an old laptop should not wait longer than was said
-)
-BUILTIN = {
-    "parameters": 135e6,
-    "activations_mb": 4000,
-}  # of SmolLM2-135M, with packed sequences of 2,048 tokens: measured
+# English in the vocabularies in use; the template; a caption or a small picture
+LETTERS_A_TOKEN, TOKENS_A_NODE, TOKENS_A_PICTURE = 3.6, 8, 64
+# that a processor core does in training, low and not high: an old laptop should not wait longer than was said
+FLOPS = 25e9
+# of SmolLM2-135M, with packed sequences of 2,048 tokens: measured
+BUILTIN = {"parameters": 135e6, "activations_mb": 4000}
 HEAD_ALONE = 0.12  # of the activations, where the backbone only reads: 1.0 GB in all of SmolLM2-135M, measured
-LEVELS: dict[str, tuple[str, ...]] = {"local": ("local",), "global": ("global",), "both": ("local", "global")}
+LEVELS: dict[str, tuple[Level, ...]] = {"local": ("local",), "global": ("global",), "both": ("local", "global")}
+_counted: dict[str, tuple[tuple[Any, ...], dict[str, int]]] = {}  # by home: the mark of its labels; tokens by level
 
 
 def estimate(studio: Studio, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,10 +66,22 @@ def _room(checked: Mapping[str, Any] | None) -> str:
 
 
 def _tokens(studio: Studio, level: str) -> int:
-    """Tokens that one epoch reads, about: each node that leads to a label once, of the dialogues to train on, and the checks between."""
+    """Tokens that one epoch reads, about; counted anew only when a label or a dialogue changed."""
+    home, mark = str(studio.store.home), studio.store.labels_mark()
+    if home not in _counted or _counted[home][0] != mark:
+        _counted.clear()
+        _counted[home] = (mark, {})
+    by_level = _counted[home][1]
+    if level not in by_level:
+        by_level[level] = _count(studio, level)
+    return by_level[level]
+
+
+def _count(studio: Studio, level: str) -> int:
+    """Each node that leads to a label once, of the dialogues to train on."""
     with teaching.judging():
         rated = teaching.examples(studio.store, studio.media, studio.store.rated_trees())
-        labelled = prepare(rated, LEVELS[level]).examples  # type: ignore[arg-type]
+        labelled = prepare(rated, LEVELS[level]).examples
         training = split(labelled).of(labelled, "train") if labelled else []
     total = 0.0
     for e in training:

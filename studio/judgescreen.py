@@ -38,7 +38,8 @@ FINDS = {
 }
 TRASH = ".removed"
 MOST_JOBS = 20  # shown
-_cards: dict[tuple[str, int], dict[str, Any]] = {}
+# by home: the store's stamp, the mark of its labels, the data card
+_cards: dict[str, tuple[int, tuple[Any, ...], dict[str, Any]]] = {}
 
 
 def state(studio: Studio) -> dict[str, Any]:
@@ -173,16 +174,22 @@ def _span(row: str) -> int:
 
 
 def _data(studio: Studio) -> dict[str, Any]:
-    key = (str(studio.store.home), studio.store.stamp())
-    if key not in _cards:
+    """The data card of all that is rated; made anew only when a label or a dialogue changed."""
+    home, stamp = str(studio.store.home), studio.store.stamp()
+    known = _cards.get(home)
+    if known and known[0] == stamp:
+        return known[2]
+    mark = studio.store.labels_mark()
+    if known and known[1] == mark:
+        card = known[2]
+    else:
         with teaching.judging():
             rated = teaching.examples(studio.store, studio.media, studio.store.rated_trees())
             prepared = prepare(rated)
             card = data_card(prepared, split(prepared.examples))
-        _cards.clear()
-        _cards[key] = card
-        return card
-    return _cards[key]
+    _cards.clear()
+    _cards[home] = (stamp, mark, card)
+    return card
 
 
 def _busy(every: Sequence[Mapping[str, Any]]) -> str:

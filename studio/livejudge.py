@@ -6,17 +6,15 @@ growing replies are only held here. Nothing is loaded before somebody has chosen
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from judge.examples import NAME
 from judge.scoring_client import ScoringProcess
 from studio import StudioError, teaching
 from studio.live import Live
+from studio.livechoice import LiveChoice
 from studio.livereader import Backlog, LiveReader, growing_scores
 from studio.media import Media
 from studio.store import Store
@@ -48,7 +46,7 @@ class LiveJudge:
     _failed: str | None = None  # a judge that broke off is not tried again before it is chosen again
     _trees: list[str] = field(default_factory=list)
     _leaf: str | None = None  # to be read ahead
-    _facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    choice: LiveChoice = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of the list of trees and the thread
     _wake: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -56,29 +54,19 @@ class LiveJudge:
     _closed: bool = False
     _scored_at: float = 0.0
 
-    @property
-    def name(self) -> str | None:
-        """The live judge's name, from ``HOME/judges/.live``; None without one."""
-        try:
-            name = self._file.read_text(encoding="utf-8").strip()
-        except OSError:
-            return None
-        return name if NAME.fullmatch(name) else None  # a name is a folder: nobody else's judge is live
+    def __post_init__(self) -> None:
+        """Nobody is asked yet who is live: the home is read when somebody wants to know."""
+        self.choice = LiveChoice(self.store)
 
     @property
-    def _file(self) -> Path:
-        return teaching.judges_folder(self.store.home) / ".live"  # no judge can have this name
+    def name(self) -> str | None:
+        """The live judge's name; None without one."""
+        return self.choice.name
 
     @property
     def facts(self) -> dict[str, Any]:
         """``trained``, ``derived_labels``, ``scored`` and ``ties`` of the live judge, by row; {} for what is not known."""
-        name = self.name
-        if name is None:
-            return {key: {} for key in teaching.FACTS}
-        if name not in self._facts:
-            row = next((j for j in self.store.judges() if j["name"] == name), None)
-            self._facts[name] = teaching.facts(self.store.home, name, (row or {}).get("metrics", {}))
-        return self._facts[name]
+        return self.choice.facts
 
     @property
     def trained(self) -> dict[str, int]:
@@ -117,26 +105,9 @@ class LiveJudge:
         return self._reader.process if self._reader else None
 
     def promote(self, name: str | None) -> None:
-        """Make a judge the live one, or none. Raises StudioError when there is no such judge, or no room to note it."""
-        folder = teaching.judges_folder(self.store.home)
-        if name is not None and not NAME.fullmatch(name):
-            raise StudioError(
-                f"{name!r:.60} is another person's judge: its scores are here, its weights are not. "
-                "Ask for its folder, or train one of your own."
-            )
-        if name is not None and (name not in {j["name"] for j in self.store.judges()} or not (folder / name).is_dir()):
-            raise StudioError(f"There is no judge {name!r:.60}. Train one first.")
-        temp = self._file.with_name(f".live.{os.getpid()}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            temp.write_text(name or "", encoding="utf-8")
-            os.replace(temp, self._file)
-        except OSError as error:
-            raise StudioError(
-                f"Cannot write to {folder}: {error.strerror}. Free some space, then try again."
-            ) from error
+        """Make a judge the live one, or none. Raises StudioError as ``LiveChoice.choose`` does."""
+        self.choice.choose(name)
         self.note, self._failed = "", None
-        self._facts.clear()
         self.look()
         self._wake.set()  # a judge that was switched off is let go now
 
@@ -179,9 +150,7 @@ class LiveJudge:
     # ---- inside the thread
 
     def _run(self) -> None:
-        note = (
-            UNFORESEEN  # what is left if something else than the person's errors is raised; the log has the traceback
-        )
+        note = UNFORESEEN  # where something else than the person's errors is raised; the log has the traceback
         try:
             while not self._closed:
                 self._busy = True
@@ -226,6 +195,8 @@ class LiveJudge:
                 tree = self._trees.pop(0)
             self._score_tree(name, tree)
             grows = self._score_growing()
+        if not self._trees:
+            self.note = self._reader.line
         return EVERY_S if grows else IDLE_S
 
     def _read_ahead(self) -> None:
@@ -269,7 +240,7 @@ class LiveJudge:
                 return
             self.store.save_judge_scores(name, score_rows(chunk.readings), chunk.read_at)
             left -= chunk.tried
-            self.note = f"Scoring {left} replies ..." if left else self._reader.skipped_line
+            self.note = f"Scoring {left} replies ..." if left else self._reader.line
             self._score_growing()
 
     def _score_backlog(self) -> bool:
@@ -298,5 +269,5 @@ class LiveJudge:
             self.store.save_judge_scores(name, score_rows(chunk.readings), chunk.read_at)
             backlog.done += chunk.tried
             backlog.seconds += time.monotonic() - start
-        self.note = backlog.line(name) if backlog.trees else reader.skipped_line
+        self.note = backlog.line(name) if backlog.trees else reader.line
         return True

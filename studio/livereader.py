@@ -22,6 +22,7 @@ from studio.tree import Node
 FEW = 2  # so many new replies are read one by one: their prefix has most likely been read already
 CACHE_MB = 256  # of keys and values
 RESTARTED = "The judge's process ended and was started again."
+RESTART_TOLD_S = 300.0  # so long a person is told
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,12 @@ class LiveReader:
         return reading
 
     @property
-    def skipped_line(self) -> str:
+    def line(self) -> str:
+        """What a person should know of the readings so far: whether the process began anew, what could not be scored."""
+        lately = self.process.since_restart() < RESTART_TOLD_S
+        return " ".join(filter(None, [RESTARTED if lately else "", self._skipped_line()]))
+
+    def _skipped_line(self) -> str:
         """How many replies could not be scored, and why the last one; "" where there is none."""
         if not self.skipped:
             return ""

@@ -34,7 +34,7 @@ def state(studio: Studio, chosen: Sequence[str], tree: str | None, leaf: str | N
     shown = None
     if tree and (rows := dialogue.rows(studio, tree, leaf)):
         said = {j.name: dialogue.shown(studio, tree, j) for j in picked}
-        missing = {j.name: sum(r["id"] not in said[j.name] for r in rows) for j in picked}
+        missing = {j.name: len(_left(studio, j, tree).get(tree, [])) for j in picked}
         for row in rows:
             hidden = dialogue.hidden(row) if blind else set()
             row["said"] = {j: dialogue.seen(row, by.get(row["id"], {}), hidden) for j, by in said.items()}
@@ -237,7 +237,8 @@ def _left(studio: Studio, judge: Judge, tree: str | None) -> dict[str, list[str]
         kept, _ = _unseen(studio, judge, [e for e, _ in labelled])
         return _unscored(kept, _of(labelled, judge.name, {e.tree.id for e in kept}))
     said = studio.store.judge_scores(tree, judge.name)
-    left = [r["id"] for r in dialogue.rows(studio, tree, None) if r["id"] not in said]
+    fresh = {node for node, rows in said.items() if not any(score.stale for score in rows.values())}
+    left = [r["id"] for r in dialogue.rows(studio, tree, None) if r["id"] not in fresh]
     return {tree: left} if left else {}
 
 

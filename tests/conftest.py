@@ -229,6 +229,10 @@ def profile(browser: Any) -> Iterator[Any]:
     context.close()
 
 
+# no job begins by itself: the person has ticked off "Check by itself" on the Judge screen, until a test ticks it
+QUIET = "if (location.protocol === 'http:') localStorage['studio-check'] ??= 'no'"
+
+
 @pytest.fixture
 def page(profile: Any, served: Served) -> Iterator[Any]:
     """The studio's page, let in and ready; every console error and uncaught exception fails the test."""
@@ -237,6 +241,7 @@ def page(profile: Any, served: Served) -> Iterator[Any]:
     profile.clear_cookies()
     profile.new_cdp_session(opened).send("Storage.clearDataForOrigin", origin)
     troubles = watch(opened)
+    opened.add_init_script(QUIET)
     opened.goto(served.url)
     opened.wait_for_selector(".sidebar .tree-list", timeout=30_000)
     opened.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)

@@ -58,6 +58,12 @@ def exact_softmax(model: Any) -> None:
     scope = dict(vars(own))
     source = inspect.getsource(own.eager_attention_forward).replace("torch.float32", "torch.float64")
     exec(source, scope)
+    for kind in {type(m) for m in model.modules() if type(m).__name__.endswith("RMSNorm")}:
+        text = inspect.getsource(kind).replace("torch.float32", "torch.float64")
+        exec(text.replace(".float()", ".double()"), scope)
+        for m in model.modules():
+            if type(m) is kind and next(m.parameters()).dtype == torch.float64:
+                m.__class__ = scope[kind.__name__]
     transformers.AttentionInterface.register("own", scope["eager_attention_forward"])
     from transformers.masking_utils import eager_mask
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: the judge's tests did not run (make test installs it)")
 
-from judge.memory import Facts, available_mb, peak_mb  # noqa: E402
+from judge.memory import Facts, available_mb, peak_mb
 
 SMOLLM2 = Facts(layers=30, hidden=576, intermediate=1536, heads=9, key_heads=3, head_dim=64, weights_mb=513.0)
 # tokens, checkpointing, MB: peak resident memory of two steps over a tree of five turns, less 380 MB of libraries

@@ -146,7 +146,7 @@ def test_the_live_judge_is_asked_before_the_newest(studio: Studio, tmp_path: Any
     annotating.plan(studio, "rate", "unsure", 10)
     assert queue(studio) == [(b,), (a,)]
     (studio.store.home / "judges" / "jane").mkdir(parents=True)
-    studio.judge._file.write_text("jane", encoding="utf-8")
+    studio.judge.choice.file.write_text("jane", encoding="utf-8")
     annotating.plan(studio, "rate", "teach", 10)
     assert queue(studio) == [(a,), (b,)]
 
@@ -188,7 +188,7 @@ def live(studio: Studio, metrics: dict[str, Any], report: Any = None) -> None:
     folder.mkdir(parents=True)
     if report is not None:
         (folder / "report.json").write_text(report if isinstance(report, str) else json.dumps(report), encoding="utf-8")
-    studio.judge._file.write_text("one", encoding="utf-8")
+    studio.judge.choice.file.write_text("one", encoding="utf-8")
 
 
 def about(studio: Studio, dimension: str) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def test_a_score_rests_on_its_own_dimension(studio: Studio) -> None:
     told = about(studio, "L4")
     assert (told["judge"], told["labels"], told["enough"]) == ("one", 60, 50)
     assert told["pairs"] == {"n": 24, "trees": 8, "apart": True, "accuracy": 0.75, "interval": [0.5, 0.9], "note": "only 8 trees",
-                             "beside": {"a coin": 0.5, "the longer reply": 0.6, "always the commoner side": 0.55}}  # fmt: skip
+                             "beside": {"a coin": 0.5, "the longer reply": 0.6, "majority class": 0.55}}  # fmt: skip
     assert told["scores"] == {"n": 30, "trees": 9, "apart": True, "error": 0.4, "interval": [0.3, 0.5], "note": None,
                               "beside": {"always 3": 0.9, "always the commonest score": 0.6}}  # fmt: skip
     assert told["untested"] is None

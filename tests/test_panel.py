@@ -67,7 +67,7 @@ def call(studio: Studio, name: str, **data: Any) -> dict[str, Any]:
 
 def over(studio: Studio) -> list[dict[str, Any]]:
     """Wait until no task is at work; returns them."""
-    wait(lambda: all(t.over for t in panelwork.background(studio).tasks()), 60, "the end of all tasks")
+    wait(lambda: all(t.over for t in panelwork.background(studio).tasks()), 180, "the end of all tasks")
     return call(studio, "panel")["tasks"]
 
 
@@ -94,9 +94,13 @@ def test_two_trained_judges_score_a_dialogue_as_the_command_does(rated: tuple[St
     for name in ("one", "two"):
         read = Scorer.load(studio.store.home / "judges" / name, studio.store.home / "backbones").tree(example)
         for row in after["shown"]["rows"]:
-            assert {d: v[0] for d, v in row["said"][name].items()} == pytest.approx(
-                {d: read[row["id"]].expected[d] for d in LEARNED}, abs=1e-4
+            kept, shown = studio.store.judge_scores(tree, name)[row["id"]], row["said"][name]
+            assert {d: one.logit for d, one in kept.items()} == pytest.approx(
+                {d: read[row["id"]].logits[d] for d in LEARNED}, abs=1e-4
             )
+            assert shown["L4"]["value"] == pytest.approx(read[row["id"]].expected["L4"], abs=1e-4)
+            assert "value" not in shown["overall"]  # it learned from comparisons: a rank, and how surely
+        assert {row["said"][name]["overall"]["rank"] for row in after["shown"]["rows"]} == {1, 2}
     assert (
         call(studio, "panel_start", chosen=["one", "two"], tree=tree)["error"]
         == "The chosen judges have scored all of this already."
@@ -113,8 +117,9 @@ def test_where_they_part_the_largest_difference_first(rated: tuple[Studio, list[
     for name, by in said.items():
         studio.store.save_judge_scores(name, [(n, d, v, 0.1) for n, s in by.items() for d, v in s.items()])
     apart = call(studio, "panel", chosen=["one", "two"], tree=trees[0])["shown"]["apart"]
-    assert [(p["id"], p["dimension"], p["gap"], p["said"]) for p in apart] == [
-        (b, "L4", 2.5, {"one": 3.0, "two": 0.5}), (a, "overall", 1.5, {"one": 1.0, "two": 2.5})]  # fmt: skip
+    assert [(p["id"], p["dimension"]) for p in apart] == [(b, "L4"), (a, "L4")]
+    assert [p["gap"] for p in apart] == pytest.approx([2.5 / 3, 0.5 / 3])  # of the scale
+    assert {name: one["value"] for name, one in apart[0]["said"].items()} == {"one": 3.0, "two": 0.5}
     assert call(studio, "panel", chosen=["one"], tree=trees[0])["shown"]["apart"] == []
 
 
@@ -283,8 +288,10 @@ def test_a_chat_model_answers_and_its_scores_are_rows_that_stay(rated: tuple[Stu
     }  # it is no version: it cannot be promoted, tested or removed
     assert server.base_url not in json.dumps(row)
     rows = call(studio, "panel", chosen=[name], tree=trees[0])["shown"]["rows"]
-    assert rows[0]["said"][name] == {"overall": [2.0, None], "L1": [3.0, None], "L2": [1.0, None], "L3": [2.0, None],
-                                     "L4": [0.0, None], "G1": [3.0, None], "G5": [-1.0, None]}  # fmt: skip
+    shown = rows[0]["said"][name]
+    assert {d: (one["value"], one["spread"], one["low"]) for d, one in shown.items()} == {
+        "overall": (2.0, None, 0), "L1": (3.0, None, 0), "L2": (1.0, None, 0), "L3": (2.0, None, 0), "L4": (0.0, None, 0),
+        "G1": (3.0, None, 0), "G5": (-1.0, None, -1)}  # fmt: skip
     [found] = call(studio, "panel_agreement", chosen=[name])["judges"]
     assert (found["left_out"], found["trees"], found["missing"]) == (0, 20, 38)
     assert {r["dimension"]: (r["scores"] or {}).get("n") for r in found["rows"]} == {"overall": None, "L4": 2}
@@ -303,7 +310,7 @@ def test_a_local_reply_is_not_asked_about_the_dialogue(studio: Studio) -> None:
     assert ['"G1' in a or "G1 (" in a for a in asked] == [False, True]
     said = studio.store.judge_scores(studio.store.node(a).tree_id, name)
     assert "G1" not in said[a]
-    assert said[b]["G1"] == (3.0, None)
+    assert said[b]["G1"][:2] == (3.0, None)
 
 
 def test_rubbish_and_half_answers_give_no_score_and_are_told(rated: tuple[Studio, list[str]]) -> None:

@@ -214,27 +214,27 @@ def test_a_judge_learns_an_own_scale_and_keeps_it_when_the_rubric_is_another(tmp
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    assert list(ROWS) == [*NINE, "overall"]
+    assert list(ROWS) == [*NINE, "overall", "overall_global"]
     base = tiny.llama(tmp_path / "base", hidden=24, layers=1)
     settings = Settings(base=str(base), level="local", epochs=6, learning_rate=3e-3, head_learning_rate=3e-2, max_tokens=256, max_path=200,
                         batch_tokens=512, copies=2, patience=0, derived=False, lora=LoraSettings(rank=0))  # fmt: skip
     examples = taught(40, "scores")
     for e in examples:
         e.scores = [Score(s.node, "tone", 6 if s.node == "good" else 2) for s in e.scores]
-    with pytest.raises(JudgeError, match=r"no dimension 'tone'.*take over their rubric.json"):
+    with pytest.raises(JudgeError, match=r"None of the 80 labels.*no dimension tone.*take over its rubric.json"):
         train(examples, "none", tmp_path / "judges", tmp_path, settings, parts=dealt(examples))
     rubric.load_own(write(tmp_path, TONE, SAFE))
     train(examples, "mine", tmp_path / "judges", tmp_path, settings, parts=dealt(examples))
     rubric.load_own(None)  # another home, or the file is gone
     model, card = files.load_judge(tmp_path / "judges" / "mine", tmp_path)
     assert card["model"]["rows"] == [*ROWS, "tone", "X1"]
-    assert model.head.thresholds().shape == (12, 6)
+    assert model.head.thresholds().shape == (13, 6)
     assert model.head.scales["X1"] == (-1, 1, 4)
     read = Scorer(model).tree(examples[-1])
     good, bad = (read[n].expected["tone"] for n in ("good", "bad"))
     assert good > bad
     assert 0 <= bad < good <= 6
-    low, high = (model.head.expected(torch.full((12,), x))[-1].item() for x in (-50.0, 50.0))
+    low, high = (model.head.expected(torch.full((13,), x))[-1].item() for x in (-50.0, 50.0))
     assert (low, high) == pytest.approx((-1, 4))  # levels that are not one apart count as far as they are
 
     del card["model"]["scales"]  # as judges of the nine were saved before there were own scales

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +20,7 @@ from backends import ModelSpec  # noqa: E402
 from studio import StudioError, api, steering, steering_view  # noqa: E402
 from studio.actions import Studio  # noqa: E402
 from studio.steering_run import Run, current  # noqa: E402
+from studio.store.judges import JudgeScore  # noqa: E402
 from studio.tree import Part  # noqa: E402
 from tests import servers, teach  # noqa: E402
 from tests.conftest import BROKEN, ECHO, how, plant, settle, wait  # noqa: E402
@@ -65,7 +66,7 @@ def over(studio: Studio) -> Run:
     return run
 
 
-def scores(studio: Studio, nodes: list[str], dimension: str = "L4") -> dict[str, tuple[float, float]]:
+def scores(studio: Studio, nodes: list[str], dimension: str = "L4") -> dict[str, JudgeScore]:
     told = studio.store.judge_scores(studio.store.node(nodes[0]).tree_id, "one")
     return {n: told[n][dimension] for n in nodes if n in told}
 
@@ -107,11 +108,11 @@ def test_the_best_are_kept_and_one_undo_brings_the_others_back(judged: Studio, k
     state = steering_view.state(judged, False)
     view = state["run"]
     assert [r["id"] for r in view["rows"]] == order
-    assert [(r["value"], r["spread"]) for r in view["rows"]] == [told[n] for n in order]
+    assert [(r["value"], r["spread"]) for r in view["rows"]] == [told[n][:2] for n in order]
     assert [r["fate"] for r in view["rows"]] == ["kept"] * keep + ["pruned"] * (4 - keep)
     assert view["show"] == order[:keep]
     for row, (a, b) in zip(view["rows"], pairwise(order), strict=False):
-        spread = math.hypot(told[a][1], told[b][1])
+        spread = statistics.stdev(x - y for x, y in zip(told[a].heads, told[b].heads, strict=True))  # of paired heads
         assert row["above_next"]["difference"] == pytest.approx(told[a][0] - told[b][0])
         assert row["above_next"]["spread"] == pytest.approx(spread)
         assert row["above_next"]["close"] == (told[a][0] - told[b][0] <= spread)

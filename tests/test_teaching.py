@@ -53,6 +53,9 @@ def test_train_and_score_from_the_command_line(rated: Path, base: Path, capsys: 
         "test_scores": 16,
         "train_scores": 56,
         "validation_scores": 8,
+        "test_derived": 8,  # a 3 and a 0 or 1 of siblings: one pair a tree
+        "train_derived": 28,
+        "validation_derived": 4,
     }
     assert any("below 50" in w for w in answer["data"]["warnings"])
     assert answer["report"]["pairs"]["n"] == 8
@@ -60,7 +63,9 @@ def test_train_and_score_from_the_command_line(rated: Path, base: Path, capsys: 
     assert set(answer["report"]["pairs"]["baselines"]) >= {"coin", "longer"}
     assert "untrained backbone" in answer["report"]["others"]
     lines = [json.loads(line) for line in told.err.splitlines() if line.startswith("{")]
-    assert lines[0]["data"] == answer["data"]  # what is too little is said before training
+    began, card = next((i, line["data"]) for i, line in enumerate(lines) if "data" in line)
+    assert card == answer["data"]
+    assert not any("step" in line for line in lines[:began])  # what is too little is said before training
     assert {"step", "steps", "loss", "eta_s"} <= set(next(line for line in lines if "step" in line))
     folder = rated / "judges" / "first"
     assert {p.name for p in folder.iterdir()} == {"judge.safetensors", "card.json", "report.json", "report.html"}
@@ -75,10 +80,12 @@ def test_train_and_score_from_the_command_line(rated: Path, base: Path, capsys: 
     kept, scorer = store.judge_scores(tree, "first"), Scorer.load(folder, rated / "backbones")
     (example,) = teaching.examples(store, Media(rated), [tree])
     for node, reading in scorer.tree(example).items():
-        for dimension, (value, spread) in kept[node].items():
-            assert abs(value - reading.expected[dimension]) < 1e-4
-            assert spread is not None and abs(spread - reading.spread[dimension]) < 1e-4  # noqa: PT018
-            assert abs(value - scored["scores"][node][dimension]["value"]) < 1e-9
+        assert set(kept[node]) == set(reading.logits)
+        for dimension, score in kept[node].items():
+            assert score.value == pytest.approx(reading.value(dimension), abs=1e-4)
+            assert score.spread == pytest.approx(reading.spread[dimension], abs=1e-4)
+            assert score.logit == pytest.approx(reading.logits[dimension], abs=1e-4)
+            assert score.value == pytest.approx(scored["scores"][node][dimension]["value"], abs=1e-9)
     store.close()
 
     assert cli.main(["train", "--name", "first", "--base", str(base)]) == 1

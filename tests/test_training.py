@@ -271,7 +271,7 @@ def test_saved_and_loaded_scores_are_equal(tmp_path: Path, base: Path) -> None:
     (example,) = taught(1)
     before, after = (Scorer(m).tree(example) for m in (model.eval(), again))
     assert {n: r.logits for n, r in before.items()} == {n: r.logits for n, r in after.items()}
-    assert {p.name for p in tmp_path.iterdir()} == {"a"}
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "checked"}
 
 
 def test_merged_copy_works_without_this_program(learned: tuple[Trained, Any], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from typing import Any
 
@@ -20,7 +21,9 @@ STEPS = [
 ]
 
 
-def job(studio: Studio, status: str, lines: list[dict[str, Any]], answer: dict[str, Any] | None = None, **row: Any) -> str:
+def job(
+    studio: Studio, status: str, lines: list[dict[str, Any]], answer: dict[str, Any] | None = None, **row: Any
+) -> str:
     """A training's row and the files that its process left."""
     payload = {"name": "first", "arguments": ["train"], "labels": labelcheck.labels(studio)}
     made = studio.store.add_job("train", payload)
@@ -37,19 +40,20 @@ def shown(studio: Studio, made: str) -> dict[str, Any]:
     return next(j for j in judgescreen.state(studio)["jobs"] if j["id"] == made)
 
 
-@pytest.fixture
-def alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that says a process runs is believed."""
-    monkeypatch.setattr(jobs, "_alive", lambda job: True)
+def runs_still(studio: Studio, made: str) -> None:
+    """Give a job a process that lives until the end of the test."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    jobs.STARTED[made] = process
+    studio.store.update_job(made, pid=process.pid)
 
 
 def shares(one: dict[str, Any]) -> dict[str, float]:
     return {s["stage"]: round(s["share"], 3) for s in one["stages"]}
 
 
-@pytest.mark.usefixtures("alive")
 def test_the_stages_say_how_far_each_is(studio: Studio) -> None:
     made = job(studio, "running", [])
+    runs_still(studio, made)
     one = shown(studio, made)
     assert one["doing"] == "starting"
     assert set(shares(one).values()) == {0.0}
@@ -60,7 +64,9 @@ def test_the_stages_say_how_far_each_is(studio: Studio) -> None:
             file.writelines(f"\n{json.dumps(line)}" for line in lines)
         return shown(studio, made)
 
-    one = say({"stage": "check", "done": 1, "of": 1, "eta_s": None}, {"stage": "read", "done": 3, "of": 12, "eta_s": 9.0})
+    one = say(
+        {"stage": "check", "done": 1, "of": 1, "eta_s": None}, {"stage": "read", "done": 3, "of": 12, "eta_s": 9.0}
+    )
     assert (one["doing"], one["eta_s"]) == ("reading the dialogues 3 of 12", 9.0)
     assert shares(one) == {"check": 1.0, "load": 1.0, "read": 0.25, "train": 0.0, "validate": 0.0, "test": 0.0}
     assert [s["stage"] for s in one["stages"] if s["now"]] == ["read"]
@@ -103,9 +109,9 @@ def labels(one: dict[str, Any]) -> dict[str, str]:
     return {a["label"]: a["why"] for a in one["acts"]}
 
 
-@pytest.mark.usefixtures("alive")
 def test_stopping_is_shown_before_it_is_done(studio: Studio) -> None:
-    made = job(studio, "running", [], pid=1)
+    made = job(studio, "running", [])
+    runs_still(studio, made)
     assert labels(shown(studio, made)) == {"Pause": "", "Stop and keep the best": "No step is done yet"}
     (studio.store.home / "jobs" / f"{made}.jsonl").write_text("\n".join(map(json.dumps, STEPS)), encoding="utf-8")
     assert labels(shown(studio, made)) == {"Pause": "", "Stop and keep the best": ""}
@@ -147,7 +153,9 @@ def test_an_import_of_old_labels_counts_as_new(studio: Studio) -> None:
 def test_beginning_again_drops_the_lines_and_asks_for_it(studio: Studio) -> None:
     _, reply = plant(studio, "q", "r")
     studio.store.rate(reply, "L4", 2, "ann")
-    made = studio.store.add_job("train", {"name": "first", "labels": 0, "arguments": ["train", "--name=first", "--base=/nowhere"]})
+    made = studio.store.add_job(
+        "train", {"name": "first", "labels": 0, "arguments": ["train", "--name=first", "--base=/nowhere"]}
+    )
     studio.store.update_job(made, status="stopped")
     folder = studio.store.home / "jobs"
     folder.mkdir(exist_ok=True)
@@ -165,4 +173,7 @@ def test_beginning_again_drops_the_lines_and_asks_for_it(studio: Studio) -> None
 def test_a_failed_one_says_what_to_mend(studio: Studio) -> None:
     made = job(studio, "failed", [], {"error": "There is no backbone."}, error="There is no backbone.")
     again = shown(studio, made)["acts"][0]
-    assert (again["label"], again["title"]) == ("Try again", "It fails again unless this is mended: There is no backbone.")
+    assert (again["label"], again["title"]) == (
+        "Try again",
+        "It fails again unless this is mended: There is no backbone.",
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from judge.agreement import Rating, by_dimension
+from judge.standing import standing_scores
 from studio import StudioError, annotating, api, statistics, verification
 from studio.actions import Studio
 from tests.conftest import plant
@@ -236,6 +238,58 @@ def test_a_returned_item_comes_back_to_the_first_person_and_goes_once_it_was_see
     annotating.finish(studio, shown["item"]["id"], 1.0)
     assert call(studio, "verify")["returned"] == 0
     assert studio.store.scores([reply], "ann")[reply]["L4"] == 1
+
+
+def counting(studio: Studio, reply: str) -> dict[str, int]:
+    """The scores of a reply that a judge would learn from, of round 1."""
+    dump = studio.store.dump_tree(studio.store.node(reply).tree_id)
+    return {row["dimension"]: row["value"] for row, _ in standing_scores(dump) if row["round"] == 1}
+
+
+def test_what_was_returned_counts_again_once_it_is_confirmed(studio: Studio) -> None:
+    [reply] = rated(studio, 1)
+    assert counting(studio, reply) == {"L1": 3, "L2": 2, "L3": 1, "L4": 0}
+    first = studio.store.rate(reply, "L1", 3, "ann")
+    as_(studio, "bob")
+    verification.plan(studio, "second")
+    time.sleep(0.002)  # times are kept to a millisecond
+    verification.decide(studio, blind(studio, 3, 2, 1, 3), "returned", "L4: read the end again")
+    assert counting(studio, reply) == {}
+    time.sleep(0.002)
+    as_(studio, "ann")
+    at = call(studio, "verify_plan", rule="returned")["item"]["id"]
+    annotating.score(studio, at, "L1", 3)  # as before: that is an answer too
+    annotating.score(studio, at, "L4", 2)
+    assert counting(studio, reply) == {"L1": 3, "L4": 2}
+    confirmed = studio.store.rate(reply, "L1", 3, "ann")
+    assert confirmed != first
+    assert studio.store.rate(reply, "L1", 3, "ann") == confirmed  # once is enough
+    rows = studio.store.rows(
+        "SELECT id, superseded_at IS NULL AS counts FROM scores WHERE dimension = 'L1' AND annotator = 'ann' ORDER BY id"
+    )
+    assert rows == [{"id": first, "counts": 0}, {"id": confirmed, "counts": 1}]
+    assert studio.store.scores([reply], "ann")[reply] == {"L1": 3, "L2": 2, "L3": 1, "L4": 2}
+
+
+@pytest.mark.parametrize(
+    ("level", "kind", "dimension", "span", "round"),
+    [
+        ("local", "critique", None, None, 2),
+        ("local", "rationale", "L1", None, 2),
+        ("local", "rationale", None, '{"part": 0}', 2),
+        ("local", "rationale", None, None, 1),
+        ("local", "rationale", None, None, 3),
+        ("global", "rationale", None, None, 2),
+    ],
+)
+def test_other_words_of_a_later_round_give_nothing_back(
+    studio: Studio, level: str, kind: str, dimension: str | None, span: str | None, round: int
+) -> None:
+    [reply] = rated(studio, 1)
+    first = studio.store.rate(reply, "L1", 3, "ann")
+    time.sleep(0.002)
+    studio.store.say(reply, level, kind, "words", "bob", dimension, round, span)
+    assert studio.store.rate(reply, "L1", 3, "ann") == first
 
 
 def test_a_decision_can_be_taken_back(studio: Studio) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from judge import standing
 from studio import StudioError
 from studio.store.connection import Connection, new_id, now
 
@@ -46,14 +47,15 @@ class Judgements(Connection):
     def rate(self, node_id: str, dimension: str, value: int | None, annotator: str, round: int = 1) -> str | None:
         """Make ``value`` the current score (None: not judged); durable when this returns. Returns the new row's id.
 
-        The same value again is no new row. Raises StudioError when there is no such node.
+        The same value again is no new row, unless a second pass gave the score back: then it is confirmed by one.
+        Raises StudioError when there is no such node.
         """
         key = [node_id, dimension, annotator, round]
         where = "node_id = ? AND dimension = ? AND annotator = ? AND round = ? AND superseded_at IS NULL"
         at = now()
         with self.write() as db:
-            old = db.execute(f"SELECT id, value FROM scores WHERE {where}", key).fetchone()
-            if old and old["value"] == value:
+            old = db.execute(f"SELECT * FROM scores WHERE {where}", key).fetchone()
+            if old and old["value"] == value and not self._given_back(old):
                 return str(old["id"])
             if old:
                 db.execute("UPDATE scores SET superseded_at = ? WHERE id = ?", [at, old["id"]])
@@ -65,6 +67,14 @@ class Judgements(Connection):
                 [row_id, node_id, dimension, value, annotator, round, at],
             )
             return row_id
+
+    def _given_back(self, score: Any) -> bool:
+        sql = (
+            "SELECT * FROM current_feedback WHERE node_id = ? AND kind = 'rationale' "
+            "AND dimension IS NULL AND span IS NULL AND round = ?"
+        )
+        returns = self._db.execute(sql, [score["node_id"], score["round"] + 1])
+        return standing.given_back(dict(score), [dict(r) for r in returns])
 
     def say(self, node_id: str, level: str, kind: str, text: str, annotator: str, dimension: str | None = None,
             round: int = 1, span: str | None = None) -> None:  # fmt: skip

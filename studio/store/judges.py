@@ -167,6 +167,18 @@ class Judges(Images):
         )
         return int(self.rows(sql, {"at": at})[0]["n"])
 
+    def labels_mark(self) -> tuple[Any, ...]:
+        """A value that changes with the labels, or with the dialogues under them; not with what a judge says of them."""
+        parts = [
+            f"(SELECT count(*) || ' ' || count({ended}) || ' ' || coalesce(max({ended}), '') FROM {table})"
+            for table, ended in (("scores", "superseded_at"), ("comparisons", "superseded_at"), ("nodes", "pruned_at"),
+                                 ("parts", "image_sha256"), ("proposals", "changed_at"))
+        ]  # fmt: skip
+        parts.append("(SELECT count(*) FROM queue_items WHERE verdict = 'returned')")
+        parts.append("(SELECT count(*) FROM nodes WHERE status = 'streaming')")
+        sql = f"SELECT {', '.join(f'{part} AS c{i}' for i, part in enumerate(parts))}"
+        return tuple(self.rows(sql)[0].values())
+
     def rated_trees(self) -> list[str]:
         """Trees in which somebody has scored or compared something: the ones that a judge can learn from."""
         sql = (

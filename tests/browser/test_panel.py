@@ -71,7 +71,7 @@ def test_choose_score_and_see_where_they_part(page: Page, served: Served, base: 
         served.studio.config = replace(served.studio.config, models=(spec, ECHO))
         show(page, first)
         panel = page.locator(".panel")
-        expect(panel).to_contain_text("Nobody is chosen yet.")
+        expect(panel).to_contain_text("Select judges.")
         for name in ("second", "first", "Clever (zero-shot)"):
             panel.get_by_label(name, exact=True).press("Space")
             expect(panel.get_by_label(name, exact=True)).to_be_checked()
@@ -84,12 +84,12 @@ def test_choose_score_and_see_where_they_part(page: Page, served: Served, base: 
     expect(panel.locator(".panel-task")).to_have_count(0)  # what went well shows in the table
     row = panel.locator(f'tr[data-reply="{first}"]')
     expect(row.locator(".score")).to_have_count(3)
-    said = served.studio.store.judge_scores(served.studio.store.node(first).tree_id, "second")[first]["overall"][0]
+    said = served.studio.store.judge_scores(served.studio.store.node(first).tree_id, "second")[first]["overall"].value
     expect(row.locator(".score").nth(0)).to_contain_text(f"{said:.1f}")
-    expect(row.locator(".score").nth(2)).to_contain_text("2 Overall: 2.00")
+    expect(row.locator(".score").nth(2)).to_contain_text("2 Overall: 2.00 of 0 to 3")
     panel.get_by_label("Dimension shown").select_option("L4")
     expect(row.locator(".score").nth(0)).to_have_text(
-        re.compile(r"^\d\.\d\? L4 .+ give or take .+; learned from 20 labels, too few to trust$")
+        re.compile(r"^\d\.\d\? L4 .+: \d\.\d\d ± .+; learned from 20 labels, too few to trust$")
     )
     panel.get_by_label("Dimension shown").select_option("all")
     expect(row).to_contain_text("L1 3")
@@ -97,7 +97,7 @@ def test_choose_score_and_see_where_they_part(page: Page, served: Served, base: 
     shoot(page, "panel-columns", ".panel h2")
 
     parted = panel.locator(".panel-apart li")
-    gaps = [float(re.search(r"\(([\d.]+) apart", t).group(1)) for t in parted.all_inner_texts()]  # type: ignore[union-attr]
+    gaps = [float(re.search(r"\((\d+) % of the range apart", t).group(1)) for t in parted.all_inner_texts()]  # type: ignore[union-attr]
     assert len(gaps) == 3
     assert gaps == sorted(gaps, reverse=True)
     opens = parted.first.get_by_role("button")
@@ -143,7 +143,7 @@ def test_versions_without_a_common_unseen_dialogue_say_so(page: Page, served: Se
     expect(page.locator(".panel-duel")).to_contain_text(
         "There is no dialogue that you rated and neither of them learned from", timeout=15_000
     )
-    expect(page.locator(".panel-columns")).to_contain_text("Nobody is chosen yet.")
+    expect(page.locator(".panel-columns")).to_contain_text("Select judges.")
 
 
 def test_a_merged_export_tells_its_folder(page: Page, served: Served, base: Path) -> None:
