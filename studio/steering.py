@@ -152,13 +152,13 @@ def cancel(studio: Studio) -> bool:
 def _best(studio: Studio, run: Run) -> None:
     _written(studio, run, run.made)
     whole = [n for n in run.made if studio.store.node(n).status == "done"]
+    if not whole and not run.stop.is_set():
+        raise StudioError("None of the replies is whole, so there is nothing to choose from. Retry.")
     run.said = _judged(studio, run, whole)
     if run.stop.is_set():
         return
     if not run.said:
-        raise StudioError(
-            studio.judge.note or "None of the replies is whole, so there is nothing to choose from. Retry."
-        )
+        raise StudioError(studio.judge.note or "The judge can read none of the replies, so nothing is chosen or pruned.")
     gone_on = {r["parent_id"] for r in studio.store.outline(run.tree)}  # a reply somebody has gone on with is no loser
     lost = [n for n in run.ranked[run.keep :] if n not in gone_on]
     with studio.store.write():

@@ -194,7 +194,7 @@ def sentence(answer: dict[str, Any]) -> str:
     best = f", the best step was {answer['best_step']}" if answer.get("best_step") else ""
     lines = [
         f"The judge {answer['name']!r} is trained ({answer['steps']} steps, {answer['ended']}{best}) and kept in {answer.get('folder')}.",
-        *([f"It learned from {labels}"] if labels else []),
+        *([f"Labels: {labels}"] if labels else []),
     ]
     report = answer.get("report", {})
     for kind, words in (("pairs", "comparisons of people in"), ("derived", "pairs that scores imply in")):

@@ -89,7 +89,7 @@ def test_intervals_are_those_of_the_judges_evaluation() -> None:
     theirs = score_agreement([ScoreResult(f"t{t}", "local", "L1", 1, 1, int(x), float(y)) for t, x, y in rows], seed=5)
     assert ours["trees"] == theirs["trees"] == 14
     assert ours["interval_note"] is theirs["interval_note"] is None
-    theirs["constant"] = theirs["baselines"]["always_3"]["agreement"]
+    theirs["constant"] = theirs["baselines"]["always_top"]["agreement"]
     for name in ("agreement", "pearson", "constant"):
         assert ours[name]["value"] == pytest.approx(theirs[name]["value"], abs=1e-12)
         assert ours[name]["interval"] == pytest.approx(theirs[name]["interval"], abs=1e-12)

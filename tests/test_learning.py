@@ -280,7 +280,7 @@ def test_cross_validation_still_tells_words_apart(base: Path, tmp_path: Path) ->
     for e in trees(60):
         n_good = {n.id: sum(w in GOOD for w in n.text.split()) for n in e.tree.walk() if n.role == "assistant"}
         examples.append(replace(e, comparisons=[], scores=[Score(n, "G3", min(3, k)) for n, k in n_good.items()]))
-    scores = human.probe(examples, 5, str(base), 512, tmp_path)
+    scores = human.probe(examples, human.Plan(base=str(base), folds=5, max_path=512), tmp_path)
     assert len(scores) == 120
-    pairs = human.across_trees(scores)
+    pairs = [pair for _, pair in human.across_trees(scores)]
     assert sum((p.left > p.right) == (p.outcome == "left") for p in pairs) / len(pairs) > 0.8

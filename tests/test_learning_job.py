@@ -121,7 +121,7 @@ def test_a_judge_or_a_curve_but_not_both_or_neither(capsys: pytest.CaptureFixtur
             cli.main(arguments)
         assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert "one of the arguments --name --curve is required" in said
+    assert "one of the arguments --name --check --curve is required" in said
     assert "argument --curve: not allowed with argument --name" in said
 
 

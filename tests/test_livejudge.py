@@ -192,11 +192,10 @@ def test_a_picture_that_comes_later_scores_anew_what_stands_below_it(judged: Stu
     below = judged.store.add_node(tree, missing, "assistant", [Part("text", "An owl.")])
     looked_at(judged, tree)
     assert judged.store.unjudged(tree, "one") == []
-    with judged.store.write():  # the judge waits
-        judged.store.fill_image(missing, 0, kept.sha256)
-        assert judged.store.unjudged(tree, "one") == [below]  # and not what stands above
-        told = judged.store.judge_scores(tree, "one")
-        assert {n: s["L4"].stale for n, s in told.items()} == {above: False, below: True}
+    judged.store.fill_image(missing, 0, kept.sha256)  # nobody wakes the judge
+    assert judged.store.unjudged(tree, "one") == [below]  # and not what stands above
+    told = judged.store.judge_scores(tree, "one")
+    assert {n: s["L4"].stale for n, s in told.items()} == {above: False, below: True}
     looked_at(judged, tree)
     assert judged.store.unjudged(tree, "one") == []
 

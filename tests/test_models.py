@@ -196,7 +196,7 @@ def test_killed_and_resumed_used_and_removed(at: Hub, studio: Studio, files: dic
     wait(lambda: row(studio)["kept_bytes"] > 10_000, 30, "half of the file")
     os.kill(studio.store.jobs()[0]["pid"], signal.SIGKILL)
     killed = until(studio, "part")
-    assert "Go on" in killed["error"]
+    assert "Resume" in killed["error"]
     at.pause.set()
     act(studio, "models_download")
     done = until(studio, "here")

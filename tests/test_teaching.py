@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: the judge's tests did not run (make test installs it)")
 
+from judge import measure
 from judge.scoring import Scorer
 from studio import api, cli, teaching
 from studio.actions import Studio
@@ -61,14 +62,16 @@ def test_train_and_score_from_the_command_line(rated: Path, base: Path, capsys: 
     assert answer["report"]["pairs"]["n"] == 8
     assert answer["report"]["pairs"]["interval"] is not None
     assert set(answer["report"]["pairs"]["baselines"]) >= {"coin", "longer"}
-    assert "untrained backbone" in answer["report"]["others"]
+    assert measure.FITTED in answer["report"]["others"]
     lines = [json.loads(line) for line in told.err.splitlines() if line.startswith("{")]
     began, card = next((i, line["data"]) for i, line in enumerate(lines) if "data" in line)
     assert card == answer["data"]
     assert not any("step" in line for line in lines[:began])  # what is too little is said before training
     assert {"step", "steps", "loss", "eta_s"} <= set(next(line for line in lines if "step" in line))
     folder = rated / "judges" / "first"
-    assert {p.name for p in folder.iterdir()} == {"judge.safetensors", "card.json", "report.json", "report.html"}
+    assert {p.name for p in folder.iterdir()} == {
+        "judge.safetensors", "card.json", "data.json", "report.json", "report.html",
+    }  # fmt: skip
 
     assert cli.main(["score", "--judge", "first", "--json"]) == 0
     scored = json.loads(capsys.readouterr().out)
@@ -114,7 +117,10 @@ def test_an_empty_home_has_nothing_to_learn_from(own_home: Path, capsys: pytest.
 def test_unknown_tree_is_named(rated: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--name", "a", "--base", str(base), "--epochs", "1", "--rank", "0"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"On 8 pairs of unseen trees it agrees with people in \d\.\d{3}, 95 % interval", said)
+    assert re.search(
+        r"On 8 comparisons of people in 8 unseen dialogues it is right in \d\.\d{3} \(\d\.\d{3} to \d\.\d{3}\)", said
+    )
+    assert re.search(r"Beside it: a coin 0\.500 .*the longer one 1\.000 .*frozen backbone, fitted head \d\.", said)
     assert cli.main(["score", "--judge", "a", "--tree", "nowhere"]) == 1
     assert "nowhere" in capsys.readouterr().err
 
