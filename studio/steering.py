@@ -158,7 +158,9 @@ def _best(studio: Studio, run: Run) -> None:
     if run.stop.is_set():
         return
     if not run.said:
-        raise StudioError(studio.judge.note or "The judge can read none of the replies, so nothing is chosen or pruned.")
+        raise StudioError(
+            studio.judge.note or "The judge can read none of the replies, so nothing is chosen or pruned."
+        )
     gone_on = {r["parent_id"] for r in studio.store.outline(run.tree)}  # a reply somebody has gone on with is no loser
     lost = [n for n in run.ranked[run.keep :] if n not in gone_on]
     with studio.store.write():

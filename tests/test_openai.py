@@ -58,7 +58,9 @@ def test_real_server_answers(llama: str) -> None:
     assert deltas[-1].finish == "stop"
     assert reply(model, asked, temperature=0.0, max_tokens=2)[-1].finish == "length"
     story = [Message("user", ("Tell me a story.",))]
-    reply(model, story, seed=4, max_tokens=20)  # now the server has the keys of the prompt: both begin at the same state
+    reply(
+        model, story, seed=4, max_tokens=20
+    )  # now the server has the keys of the prompt: both begin at the same state
     assert text(reply(model, story, seed=4, max_tokens=20)) == text(reply(model, story, seed=4, max_tokens=20))
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from judge.evaluation import evaluate
 from judge.report import write
 from judge.rubric import JudgeError
-from tests.conftest import CHROMIUM, CHROMIUM_FLAGS
 from tests.scored import full_report, pair
 
 OLD = Path(__file__).with_name("report_v1.json")  # written by the version before
@@ -94,15 +94,11 @@ def test_page_of_certainty_is_doubted(tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_page_fits_a_phone(tmp_path: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_page_fits_a_phone(browser: Any, tmp_path: Path) -> None:
     drawn(full_report(), tmp_path)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        try:
-            page = browser.new_page(viewport={"width": 390, "height": 800})
-            page.goto((tmp_path / "page.html").as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390  # tables scroll within their own boxes
-        finally:
-            browser.close()
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    try:
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390  # tables scroll within their own boxes
+    finally:
+        page.close()

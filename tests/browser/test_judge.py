@@ -139,6 +139,7 @@ def test_train_reload_stop_go_on_use_live_and_remove(page: Page, served: Served,
     shoot(page, "judge-done")
 
     use(page, "first")
+    wait(lambda: served.studio.judge.state["state"] in ("ready", "scoring backlog"), 120, "the judge's process")
     page.get_by_label("Colour of the tree map").select_option("L4")
     to(page, "Explore")
     choose(page, SLOW.name)

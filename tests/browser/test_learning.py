@@ -48,7 +48,7 @@ def test_measured_through_a_reload(page: Page, served: Served, base: Path) -> No
     expect(page.locator("#learn-start")).to_be_disabled()
     teach.rate(served.studio.store, 60)
     expect(page.locator("#learn-start")).to_be_enabled(timeout=15_000)
-    expect(page.locator(".judge-data")).to_contain_text("+33 labels, +0 pairs")
+    expect(page.locator(".judge-data")).to_contain_text("+33 labels, +17 pairs")
     expect(page.locator(".judge-data")).to_contain_text("Measure the curve to estimate the gain.")
     page.locator("#judge-base").fill(str(base))
     page.locator("#learn-start").focus()

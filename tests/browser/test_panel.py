@@ -84,8 +84,12 @@ def test_choose_score_and_see_where_they_part(page: Page, served: Served, base: 
     expect(panel.locator(".panel-task")).to_have_count(0)  # what went well shows in the table
     row = panel.locator(f'tr[data-reply="{first}"]')
     expect(row.locator(".score")).to_have_count(3)
-    said = served.studio.store.judge_scores(served.studio.store.node(first).tree_id, "second")[first]["overall"].value
-    expect(row.locator(".score").nth(0)).to_contain_text(f"{said:.1f}")
+    asked = served.studio.store.node(first).parent_id
+    tree = served.studio.store.tree(served.studio.store.node(first).tree_id)
+    told = served.studio.store.judge_scores(tree.id, "second")
+    (other,) = (n.id for n in tree.walk() if n.parent_id == asked and n.id != first)
+    place = "1st" if told[first]["overall"].value > told[other]["overall"].value else "2nd"
+    expect(row.locator(".score").nth(0)).to_contain_text(re.compile(rf"^{place} of 2 · \d+ %"))  # it never saw a score
     expect(row.locator(".score").nth(2)).to_contain_text("2 Overall: 2.00 of 0 to 3")
     panel.get_by_label("Dimension shown").select_option("L4")
     expect(row.locator(".score").nth(0)).to_have_text(
