@@ -137,11 +137,11 @@ window.studioSteering = (() => {
     if (!scored.length) return toast('The judge has not scored this reply yet, so there is nothing to beat.', { bad: true });
     const chosen = scored.includes(first()) ? first() : scored[0];
     const margin = h('input', { type: 'number', min: 0, step: 'any' });
-    const hint = () => { const one = card.judge[select.value]; margin.placeholder = `${(one.spread || 0).toFixed(2)}, the spread`; note.textContent = `This reply: ${bars.says(one)}.`; };
-    const select = dimensions(chosen, { onchange: () => hint() }), most = h('input', { type: 'number', min: 1, max: now.replies, value: now.most }), note = h('span.soft');
+    const hint = () => { const one = card.judge[select.value]; margin.placeholder = `${(one.spread || 0).toFixed(2)}, the spread`; note.textContent = `This reply: ${bars.says(one)}.`; unit.textContent = `By more than (${state.view?.scored?.[select.value] ? 'points of its scale' : "the judge's logits"})`; };
+    const select = dimensions(chosen, { onchange: () => hint() }), most = h('input', { type: 'number', min: 1, max: now.replies, value: now.most }), note = h('span.soft'), unit = h('span');
     hint();
     const begin = async () => { now = await call('steer_better', { node: card.id, dimension: select.value, most: Number(most.value), margin: margin.value, blind: bars.blind(), how: studio.asking() }); draw(); await load(); };
-    form('Regenerate until better', [field('Better on', select), note, field('By more than (points)', margin), field('Attempts, at most', most)],
+    form('Regenerate until better', [field('Better on', select), note, h('label', {}, unit, margin), field('Attempts, at most', most)],
       'Each attempt is a new sibling and is kept. It stops at the first that the judge puts above this reply by more than that.', begin, 'Begin');
   }
 

@@ -26,7 +26,7 @@ SCHEMA = 1
 
 
 def ensure(model: Any, ids: torch.Tensor, mrope: bool, cache: Path, fingerprint: str) -> float | None:
-    """Check a backbone unless it was checked before. ``ids``: at least ``needed(model)`` plain tokens (n,).
+    """Check a backbone unless it was checked before. ``ids``: some plain tokens (n,), repeated as needed.
     Returns the relative gap, None where the check was made earlier.
 
     Raises:
@@ -50,11 +50,6 @@ def ensure(model: Any, ids: torch.Tensor, mrope: bool, cache: Path, fingerprint:
         )
     write_whole(note, json.dumps({"gap": gap}).encode())
     return gap
-
-
-def needed(model: Any) -> int:
-    """How many tokens the check reads: enough for its longest path to cross the smallest windows."""
-    return _root(model) + 40
 
 
 @torch.no_grad()

@@ -129,7 +129,7 @@ def better(studio: Studio, reply: str, dimension: str, how: Ask, most: int = MOS
     if not 1 <= most <= MAX_REPLIES:
         raise StudioError(f"At most 1 to {MAX_REPLIES} attempts can be made, not {most}.")
     if margin is not None and not 0 <= margin <= WIDEST:
-        raise StudioError(f"The margin is 0 to {WIDEST} points, not {margin}. Leave it empty for the judge's spread.")
+        raise StudioError(f"The margin is 0 to {WIDEST}, not {margin}. Leave it empty for the judge's spread.")
     judge = checked(studio, dimension, how, blind)
     run = Run("better", node.tree_id, judge, dimension, studio.judge.trained[dimension], most, base=node.id,
               margin=margin)  # fmt: skip

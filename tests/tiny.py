@@ -1,4 +1,4 @@
-"""Tiny backbones with random weights: a Llama, a Qwen2.5-VL, a SmolVLM, saved to a folder as a real one would be."""
+"""Tiny backbones with random weights: a Llama, a Qwen2.5-VL, a Qwen3-VL, a SmolVLM, saved to a folder as a real one would be."""
 
 from __future__ import annotations
 
@@ -60,6 +60,27 @@ def qwen(folder: Path, hidden: int = 48, layers: int = 3) -> Path:
     torch.manual_seed(0)
     Qwen2_5_VLModel(config).save_pretrained(folder)
     Qwen2VLImageProcessorPil(patch_size=14, merge_size=2, temporal_patch_size=2).save_pretrained(folder)
+    return folder
+
+
+def qwen3vl(folder: Path, hidden: int = 48, layers: int = 3) -> Path:
+    """A Qwen3-VL, whose vision tower also writes into the first two layers of the text (deepstack)."""
+    import torch
+    from transformers import Qwen2VLImageProcessorPil, Qwen3VLConfig, Qwen3VLModel
+
+    tok = tokenizer(folder, ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], QWEN_IMAGE)
+    ids = {k: tok.convert_tokens_to_ids(v) for k, v in (("image_token_id", "<|image_pad|>"), ("video_token_id", "<|video_pad|>"),
+           ("vision_start_token_id", "<|vision_start|>"), ("vision_end_token_id", "<|vision_end|>"))}  # fmt: skip
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2], "mrope_interleaved": True}
+    config = Qwen3VLConfig(
+        text_config=dict(vocab_size=len(tok), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+                         num_attention_heads=4, num_key_value_heads=2, head_dim=12, max_position_embeddings=4096, rope_parameters=rope),
+        vision_config=dict(depth=3, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=hidden, patch_size=16,
+                           spatial_merge_size=2, temporal_patch_size=2, num_position_embeddings=16,
+                           deepstack_visual_indexes=[0, 1]), **ids)  # fmt: skip
+    torch.manual_seed(0)
+    Qwen3VLModel(config).save_pretrained(folder)
+    Qwen2VLImageProcessorPil(patch_size=16, merge_size=2, temporal_patch_size=2).save_pretrained(folder)
     return folder
 
 

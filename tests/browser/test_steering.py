@@ -102,16 +102,16 @@ def test_better_than_this_by_keyboard_and_cancelled_after_a_reload(page: Page, s
     dialog = page.get_by_role("dialog", name="Regenerate until better")
     expect(dialog.get_by_label("Attempts, at most")).to_have_value("4")
     spread = served.studio.store.judge_scores(served.studio.store.node(b).tree_id, "one")[b]["overall"].spread
-    expect(dialog.get_by_label("By more than (points)")).to_have_attribute("placeholder", f"{spread:.2f}, the spread")
+    expect(dialog.get_by_label("By more than")).to_have_attribute("placeholder", f"{spread:.2f}, the spread")
     dialog.get_by_label("Better on").select_option("L4")
-    dialog.get_by_label("By more than (points)").fill("20")
+    dialog.get_by_label("By more than").fill("20")
     dialog.get_by_role("button", name="Begin").press("Enter")
     expect(dialog.locator("form").get_by_role("alert")).to_contain_text(
-        "The margin is 0 to 10 points, not 20"
+        "The margin is 0 to 10, not 20"
     )  # and the form stays
-    dialog.get_by_label("By more than (points)").fill("3")
+    dialog.get_by_label("By more than").fill("3")
     shoot(page, "steer-form")
-    dialog.get_by_label("By more than (points)").press("Enter")
+    dialog.get_by_label("By more than").press("Enter")
     expect(dialog).to_have_count(0)
     panel = page.get_by_label("What the judge chose")
     expect(panel).to_contain_text("Attempt 1 of 4", timeout=20_000)

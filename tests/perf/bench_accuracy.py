@@ -78,7 +78,7 @@ def _ours(base: Path, folder: Path, train: list[Any], test: list[Any], seed: int
     import transformers
 
     from judge import backbones
-    from judge.batches import Forests, collate
+    from judge.batches import Forests, Step, collate
     from judge.measure import measure as against
     from judge.model import JudgeModel, LoraSettings
     from judge.scoring import Scorer
@@ -86,9 +86,9 @@ def _ours(base: Path, folder: Path, train: list[Any], test: list[Any], seed: int
 
     model = JudgeModel(backbones.load(str(base), folder), LoraSettings(8, 16), 0, seed)
     data = Forests(train, model.encoder, model.head.rows, max_tokens=4096, max_path=512)
-    data.bundles = [data.parts[i : i + PAIRS_A_STEP] for i in range(0, len(data.parts), PAIRS_A_STEP)]
+    data.steps = [Step([data.parts[i : i + PAIRS_A_STEP]]) for i in range(0, len(data.parts), PAIRS_A_STEP)]
     trainer = JudgeTrainer(model, transformers.TrainingArguments(**_arguments(folder / "ours", seed, 1)), train_dataset=data,
-                           data_collator=collate, head_rate=RATE, patience=0)  # fmt: skip
+                           data_collator=collate, head_rate=RATE, patience=0, progress=lambda line: None, checkpoint_over=None)  # fmt: skip
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
     told, _ = against(Scorer(model), test)

@@ -123,17 +123,17 @@ def _our_step(path: str, folder: Path, examples: list[Any]) -> tuple[float, int,
     import transformers
 
     from judge import backbones
-    from judge.batches import Forests, collate
+    from judge.batches import Forests, Step, collate
     from judge.model import JudgeModel, LoraSettings
     from judge.trainer import JudgeTrainer
 
     model = JudgeModel(backbones.load(path, folder), LoraSettings(16, 32), 0)
     data = Forests(examples, model.encoder, model.head.rows, max_tokens=2048, max_path=2048)
-    most = max(sum(p.tokens for p in parts) for parts in data.bundles)
-    data.bundles = [[part] for parts in data.bundles for part in parts]  # a tree a step, as on the other side
+    most = data.longest
+    data.steps = [Step([[part]]) for part in data.parts]  # a tree a step, as on the other side
     clock = Clock()
     trainer = JudgeTrainer(model, transformers.TrainingArguments(**_arguments(folder)), train_dataset=data, data_collator=collate,
-                           callbacks=[clock.callback()], head_rate=1e-3, patience=0)  # fmt: skip
+                           callbacks=[clock.callback()], head_rate=1e-3, patience=0, progress=lambda line: None, checkpoint_over=None)  # fmt: skip
     trainer.remove_callback(transformers.PrinterCallback)
     with Peak() as peak:
         trainer.train()

@@ -85,10 +85,10 @@ def _one_by_one(example: Any) -> list[Any]:
 
 def _batches(model: Any, examples: list[Any]) -> tuple[list[Any], int]:
     """A batch for each example, and the tokens of all."""
-    from judge.batches import Forests
+    from judge.batches import Forests, Step
 
     data = Forests(examples, model.encoder, model.head.rows, max_tokens=8192, max_path=4096)
-    data.bundles = [[part] for part in data.parts]
+    data.steps = [Step([[part]]) for part in data.parts]
     return [data[i] for i in range(len(data))], data.tokens
 
 
