@@ -14,7 +14,7 @@
   function plot(curve) {
     const W = 440, H = 236, left = 38, right = 76, top = 12, bottom = 40, shown = curve.points;
     const base = [['coin', curve.baselines.coin.value], ['longer', curve.baselines.longer.value]].filter(([, v]) => v !== null);
-    const low = Math.min(0.4, ...base.map(([, v]) => v), ...shown.flatMap(p => [p.interval[0], ...p.seeds])), floor = Math.floor(low * 10) / 10;
+    const low = Math.min(0.4, ...base.map(([, v]) => v), ...shown.flatMap(p => [p.interval ? p.interval[0] : p.accuracy, ...p.seeds])), floor = Math.floor(low * 10) / 10;
     const first = Math.log2(shown[0].ratings), width = Math.log2(shown[shown.length - 1].ratings) - first || 1;
     const x = n => left + 10 + (W - left - right - 20) * (Math.log2(n) - first) / width;
     const y = v => top + (H - top - bottom) * (1 - v) / (1 - floor);
@@ -24,7 +24,7 @@
     const apart = base.length > 1 && Math.abs(y(base[0][1]) - y(base[1][1])) < 14 ? 7 * Math.sign(base[0][1] - base[1][1] || 1) : 0;
     base.forEach(([name, v], i) => parts.push(make('path', { d: `M${left} ${y(v)}H${W - right}`, class: name }), word(W - right + 5, y(v) + 4 + (i ? apart : -apart), name === 'coin' ? 'coin' : 'longer reply', 'start')));
     for (const p of shown) {
-      parts.push(make('path', { d: `M${x(p.ratings)} ${y(p.interval[0])}V${y(p.interval[1])}`, class: 'interval' }));
+      if (p.interval) parts.push(make('path', { d: `M${x(p.ratings)} ${y(p.interval[0])}V${y(p.interval[1])}`, class: 'interval' }));
       if (p.seeds.length > 1) parts.push(...p.seeds.map(v => make('circle', { cx: x(p.ratings) + 9, cy: y(v), r: 2, class: 'seed' })));
       parts.push(word(x(p.ratings), H - bottom + 16, String(p.ratings)));
     }
@@ -43,13 +43,13 @@
     return h('details', { open: unfolded, ontoggle: e => { unfolded = e.target.open; } }, h('summary', {}, 'The curve as numbers'),
       table('Accuracy by ratings', ['Ratings', 'Dialogues', 'Accuracy', '95 % interval', `Over ${curve.orders} orders`], curve.points.map(p => [String(p.ratings), String(p.trees), percent(p.accuracy), span(p.interval), range(p.seeds)])),
       h('p.warn', {}, `Baselines: coin ${percent(0.5)}, by chance ${span(curve.baselines.coin.interval)}${longer.value === null ? '' : `; longer reply ${percent(longer.value)} (${span(longer.interval)})`}.`),
-      table('By dimension, with all ratings', ['Dimension', 'Test pairs', 'Accuracy', '95 % interval', 'Last doubling, points'], curve.by.map(r => [bars.name(r.dimension), String(r.n), r.accuracy === null ? '–' : percent(r.accuracy), span(r.interval), r.gain?.interval ? `${points(r.gain.value)} (${points(r.gain.interval[0])} to ${points(r.gain.interval[1])})` : 'too few pairs'])));
+      table('By dimension, with all ratings', ['Dimension', 'Level', 'Test pairs', 'Accuracy', '95 % interval', 'Longer reply', 'Last doubling, points'], curve.by.map(r => [bars.name(r.dimension), r.level, String(r.n), r.accuracy === null ? '–' : percent(r.accuracy), span(r.interval), r.longer == null ? '–' : percent(r.longer), r.gain?.interval ? `${points(r.gain.value)} (${points(r.gain.interval[0])} to ${points(r.gain.interval[1])})` : 'too few pairs'])));
   }
 
   function drawn(curve, now) {
     const since = now - curve.ratings, level = { local: 'replies', global: 'dialogues', both: 'replies and dialogues' }[curve.level];
     return h('div.learn-curve', {}, h('p.learn-verdict', { 'data-kind': curve.verdict.kind }, curve.verdict.text),
-      h('figure', {}, plot(curve), h('figcaption', {}, `Agreement with you in per cent on ${curve.n} pairs of ${curve.trees.test} unseen dialogues (${level}); bars: 95 % interval; small dots: single orders.`)),
+      h('figure', {}, plot(curve), h('figcaption', {}, `Agreement in per cent on ${curve.n} ${curve.of || 'pairs'} of ${curve.trees.test} unseen dialogues (${level}); bars: 95 % interval; small dots: single orders.`)),
       h('p.warn', {}, `Measured with a quick judge: ${curve.base === 'builtin' ? 'the built-in backbone' : 'the backbone'} as it is, only its head learns. A judge with LoRA may gain more from the same ratings.${since > 0 && curve.level === 'both' ? ` You have given ${since} ratings since.` : ''}`), numbers(curve));
   }
 
@@ -76,7 +76,7 @@
   const HEAD = ['Next 50 ratings (estimate)', 'Gain in points (estimate)'];
   function more(learning, row) {
     const found = learning.next.rows.find(r => r.level === row.level && r.dimension === row.dimension);
-    const gain = found?.gain ? `${points(found.gain.value)} (${points(found.gain.interval[0])} to ${points(found.gain.interval[1])})` : '–';
+    const gain = found?.gain?.interval ? `${points(found.gain.value)} (${points(found.gain.interval[0])} to ${points(found.gain.interval[1])})` : '–';
     return [h('td.number', {}, found ? `+${found.labels} labels, +${found.pairs} pairs` : '–'), h('td.number', {}, gain)];
   }
 

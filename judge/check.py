@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from judge.backbones import Backbone
 from judge.batches import Forests, people_only
 from judge.datacard import data_card
-from judge.examples import Example, data_hash
+from judge.examples import Example, data_hash, level_of
 from judge.groups import SETS, Split
 from judge.labels import Prepared, Skipped, count, summary
 from judge.model import scales_now
@@ -32,21 +33,39 @@ def planned(prepared: Prepared, parts: Split, backbone: Backbone, settings: Sett
     examples = prepared.examples
     sized = resolve(settings, backbone, examples, progress)
     skipped: list[Skipped] = []
+    people_out: list[Skipped] = []
+    out: set[Skipped] = set()  # whatever the sets learn nothing from, pairs that follow from scores too
     longest = 0
     for part in SETS:
         some = parts.of(examples, part)
         lost, most, tokens = _lost(some, backbone, sized)
-        skipped += people_only(lost, some)
+        mine = people_only(lost, some)
+        skipped += mine
+        people_out += [one for one in mine if not one.reason.startswith("cut")]
+        out |= {one for one in lost if not one.reason.startswith("cut")}
         if part == "train":
             if not most:
                 raise JudgeError(_nothing(lost, sized))
             longest = max(most, step_tokens(sized, tokens)[1])
-    card: dict[str, Any] = data_card(prepared, parts) | {
+    readable = replace(
+        prepared, examples=[_without(e, out) for e in examples], left_out=[*prepared.left_out, *people_out]
+    )
+    card: dict[str, Any] = data_card(readable, parts) | {
         "labels": summary(count(examples) + len(prepared.left_out), [*prepared.left_out, *skipped]),
         "sizes": {"max_path": sized.max_path, "max_tokens": sized.max_tokens, "context": backbone.max_positions},
         "memory": peak(backbone, sized, longest),
     }
-    return Run(examples, parts, card, sized, data_hash(examples))
+    return Run(examples, parts, card, sized, data_hash(examples), scales_now())
+
+
+def _without(example: Example, out: set[Skipped]) -> Example:
+    """A tree without the labels that are left out: what the sets really learn from and are tested on."""
+    lost = {(s.node, s.other, s.level, s.dimension) for s in out if s.tree == example.tree.id}
+    return replace(
+        example,
+        scores=[s for s in example.scores if (s.node, None, level_of(s.dimension), s.dimension) not in lost],
+        comparisons=[c for c in example.comparisons if (c.left, c.right, c.level, c.dimension) not in lost],
+    )
 
 
 def _lost(examples: list[Example], backbone: Backbone, s: Settings) -> tuple[list[Skipped], int, int]:

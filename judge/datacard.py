@@ -32,6 +32,7 @@ def data_card(prepared: Prepared, parts: Split) -> dict[str, Any]:
     ]
     return {
         "trees": trees, "groups": groups, "rows": listed, "warnings": _warnings(rows, groups["test"]),
+        "groups_with_test_pairs": len({group_of(e) for e in parts.of(examples, "test") if any(c.outcome != "tie" for c in e.comparisons)}),
         "seed": prepared.seed, "skipped": summary(people(rows) + len(prepared.left_out), prepared.left_out),
     }  # fmt: skip
 

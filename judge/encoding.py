@@ -120,7 +120,11 @@ class VisionEncoder(Encoder):
     def process(self, sha256: str, images: Images) -> dict[str, Any]:
         """The processor's tensors of one picture; the latest ones stay in memory."""
         if sha256 not in self._seen:
-            self._seen[sha256] = dict(self.processor([_open(images[sha256], sha256)], return_tensors="pt"))
+            picture = _open(images[sha256], sha256)
+            try:
+                self._seen[sha256] = dict(self.processor([picture], return_tensors="pt"))
+            except ValueError as error:  # too narrow for its patches, say
+                raise JudgeError(f"The backbone cannot take the picture {sha256[:12]} ({error}).") from error
             if len(self._seen) > PIXELS_KEPT:
                 self._seen.popitem(last=False)
         self._seen.move_to_end(sha256)
@@ -197,7 +201,7 @@ def _open(data: bytes | Path, sha256: str) -> Any:
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
             return image.convert("RGB")
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise JudgeError(
             f"The picture {sha256[:12]} cannot be read ({error}). Remove it, or import it again."
         ) from error

@@ -140,7 +140,7 @@ def read(
     """Hidden states of every labelled reply, each tree read once. ``kept``: a folder where they wait for the next time,
     so that a reading that was interrupted goes on; what another data set left there is removed at the end.
 
-    A reply longer than ``max_path`` tokens, and a tree with a picture that cannot be read, is named in ``skipped``.
+    A reply longer than ``max_path`` tokens, or with a picture on its path that cannot be read, is named in ``skipped``.
 
     Raises:
         JudgeError: a full disk.
@@ -151,10 +151,8 @@ def read(
         started = time.monotonic()
         reader = Reader(model.encoder, [e])
         wanted = sorted({n for label in labels_of(e) for n in label_nodes(label)})
-        try:
-            readable = _readable(reader, e, wanted, vectors)
-        except JudgeError as error:  # a picture that is broken, a template that refuses
-            vectors.skipped |= {(e.tree.id, n): str(error) for n in wanted}
+        readable = _readable(reader, e, wanted, vectors)
+        if not readable:
             continue
         file = kept / f"{_digest(model, reader, e, readable, max_path)}.safetensors" if kept else None
         states = _again(file, readable)
@@ -174,7 +172,11 @@ def _readable(reader: Reader, e: Example, wanted: Sequence[str], vectors: Vector
     """Those of the wanted replies that fit into a path; notes how long every node on the way is."""
     readable = []
     for node in wanted:
-        lengths = {n.id: len(reader.piece(e.tree, n.id)) for n in e.tree.path(node)}
+        try:
+            lengths = {n.id: len(reader.piece(e.tree, n.id)) for n in e.tree.path(node)}
+        except JudgeError as error:  # a picture that is broken, a template that refuses
+            vectors.skipped[e.tree.id, node] = str(error)
+            continue
         vectors.tokens |= {(e.tree.id, n): length for n, length in lengths.items()}
         if lengths[node] > vectors.max_path:
             vectors.skipped[e.tree.id, node] = f"reply of {lengths[node]:,} tokens, over {vectors.max_path:,}"

@@ -26,6 +26,9 @@ Set = Literal["train", "validation", "test"]
 SETS: tuple[Set, ...] = ("train", "validation", "test")
 NEAR = 0.8  # Jaccard similarity of two questions' shingles from which they count as the same
 SHINGLE = 2  # words
+# a letter of a script that puts no space between words (Thai, Lao, Myanmar, Khmer, kana, Han), or a word of any other
+ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+UNITS = re.compile(rf"[{ALONE}]|[^\W{ALONE}]+")
 LEAST_NEAR, LEAST_COPIED_QUESTION, LEAST_COPIED_REPLY = 8, 12, 20  # words; shorter ones are alike by chance
 BITS_APART = 3  # of a 64-bit perceptual hash
 PLAIN_BITS = 8  # a hash with fewer bits of either kind is of a picture without structure
@@ -123,8 +126,12 @@ def _families(examples: Sequence[Example]) -> dict[str, list[Example]]:
 
 
 def normalised(text: str) -> str:
-    """Lower case, words only: what two copies of a text still share."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    """Lower case, words only, what is written without spaces as single letters: what two copies of a text still share.
+
+    A text of symbols alone is itself.
+    """
+    units = UNITS.findall(text.casefold())
+    return " ".join(units) if units else " ".join(text.split())
 
 
 def _keys(e: Example) -> set[Hashable]:

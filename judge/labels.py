@@ -172,7 +172,8 @@ def _usable(example: Example) -> tuple[Example, list[Skipped]]:
             skipped.append(Skipped(why, example.tree.id, c.left, c.right, c.level, c.dimension))
         else:
             comparisons.append(c)
-    return replace(example, scores=scores, comparisons=comparisons), skipped
+    repeats = [r for r in example.repeats if not gone & set(r.nodes)]
+    return replace(example, scores=scores, comparisons=comparisons, repeats=repeats), skipped
 
 
 def _pruned(tree: Tree) -> set[str]:

@@ -100,12 +100,13 @@ def _skipped(prepared: Prepared, states: States) -> Result:
 
 def too_little(card: Result) -> str | None:
     """Why no curve can be drawn from data with this card (``examples.data_card``), and what to do; None when it can."""
-    train, test = card["trees"]["train"] + card["trees"]["validation"], card["trees"]["test"]
+    train = card["trees"]["train"] + card["trees"]["validation"]
+    test = card.get("groups_with_test_pairs", card["trees"]["test"])
     pairs = sum(row.get("test_pairs", 0) + row.get("test_derived", 0) for row in card["rows"])
     if train >= LEAST_TRAIN and test >= LEAST_TEST and pairs >= LEAST_PAIRS:
         return None
     return (
-        f"Too little to draw a curve: {train} dialogues to learn from (it takes {LEAST_TRAIN}), {test} kept apart for the test "
+        f"Too little to draw a curve: {train} dialogues to learn from (it takes {LEAST_TRAIN}), {test} with a decided pair kept apart for the test "
         f"({LEAST_TEST}), {pairs} decided pairs among those ({LEAST_PAIRS}). Rate or compare replies of more dialogues."
     )
 
@@ -113,6 +114,9 @@ def too_little(card: Result) -> str | None:
 def verdict(found: Result) -> dict[str, str]:
     """What a curve says, and no more: its kind (rising, flat, falling), and a sentence with the interval in it."""
     gain, (half, whole) = found["gain"], found["points"][-2:]
+    if gain["interval"] is None:
+        return {"kind": "unknown", "text": "The test pairs are of one independent dialogue only, so no interval can be given: "
+                "compare replies of more dialogues, then measure again."}  # fmt: skip
     low, high = gain["interval"]
     span = f"{_points(gain['value'])} points (95 % interval {_points(low)} to {_points(high)})"
     step = f"the last doubling, from about {half['ratings']} to {whole['ratings']} ratings, gave {span}"
@@ -241,7 +245,7 @@ def _by(whole: list[PairResult], halves: list[list[PairResult]], level: str, dim
     accuracy = pair_accuracy(only(whole))
     enough = n >= ENOUGH_PAIRS and accuracy["trees"] >= LEAST_TEST
     return {"level": level, "dimension": dimension, "n": n, "accuracy": accuracy["accuracy"], "interval": accuracy["interval"],
-            "gain": _gain(only(whole), [only(pairs) for pairs in halves]) if enough else None}  # fmt: skip
+            "longer": accuracy["baselines"]["longer"]["value"], "gain": _gain(only(whole), [only(pairs) for pairs in halves]) if enough else None}  # fmt: skip
 
 
 def _scaled(gain: Result | None, doublings: float) -> Result | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,7 +64,12 @@ def measure_keyed(
         nodes = {s.node for s in example.scores} | {n for c in example.comparisons for n in (c.left, c.right)}
         readings = scorer.tree(example, sorted(nodes))
         for c in example.comparisons:
-            if {c.left, c.right} <= readings.keys() and (row := _row(scorer.head, c)):
+            row = _row(scorer.head, c)
+            if (
+                row
+                and all(row in readings[n].logits for n in (c.left, c.right) if n in readings)
+                and {c.left, c.right} <= readings.keys()
+            ):
                 group = (groups or {}).get((c.left, c.right), "")
                 pairs.append(((c.left, c.right, row), _pair(scorer, example, c, row, readings, group)))
         for s in example.scores:
@@ -85,7 +91,7 @@ def _pair(
 ) -> PairResult:
     left, right = readings[c.left], readings[c.right]
     tie = float(scorer.head.tie_margins().detach()[scorer.head.rows.index(row)])
-    lengths = chain_tokens(e.tree, c, lambda n: scorer.tokens(e, n))
+    lengths = chain_tokens(e.tree, c, lambda n: _tokens(scorer, e, n))
     spread = paired_spread(left.head_logits.get(row, ()), right.head_logits.get(row, ()))
     depth = len(e.tree.path(c.left))
     return PairResult(
@@ -105,8 +111,23 @@ def _score(scorer: Reads, e: Example, s: Score, reading: Reading) -> ScoreResult
 
 
 def _is_cut(scorer: Reads, e: Example, nodes: Iterable[str]) -> bool:
-    """Whether one of the dialogues that end at ``nodes`` is longer than the judge reads."""
-    return any(sum(scorer.tokens(e, n.id) for n in e.tree.path(node)) > scorer.max_path for node in nodes)
+    """Whether one of the dialogues that end at ``nodes`` is longer than the judge reads, or holds what it cannot read."""
+    return any(_cut_at(scorer, e, node) for node in nodes)
+
+
+def _cut_at(scorer: Reads, e: Example, node: str) -> bool:
+    try:
+        return sum(scorer.tokens(e, n.id) for n in e.tree.path(node)) > scorer.max_path
+    except JudgeError:  # the reply itself was read, so this stands above the cut
+        return True
+
+
+def _tokens(scorer: Reads, e: Example, node: str) -> int:
+    """How long a node is; what the judge cannot read, above its cut, is of no length."""
+    try:
+        return scorer.tokens(e, node)
+    except JudgeError:
+        return 0
 
 
 def assess(
@@ -138,10 +159,10 @@ def assess(
             f"None of the {len(parts.test)} test trees of judge {folder.name!r} has a label that can be read: "
             "rate more dialogues, then train again."
         )
-    fitted = fitted_head(model, card, prepared, parts, states, progress)
-    beside: Others = {FITTED: fitted, **(others or {})}
-    rivals = {name: _rewards(keys, by_node) for name, by_node in beside.items()}
-    ceiling = [r for e in held_out for r in e.repeats]
+    fitted, margins = fitted_head(model, card, prepared, parts, states, progress)
+    rivals = {FITTED: _rewards(keys, fitted, margins)}
+    rivals |= {name: _rewards(keys, by_node) for name, by_node in (others or {}).items()}
+    ceiling = [replace(r, tree=group_of(e)) for e in held_out for r in e.repeats]
     result = evaluate(pairs, scores, others=rivals, ceiling=ceiling) | {"data": card["data"]}
     files.write_whole(folder / "report.json", json.dumps(result, indent=1).encode())
     report.write(result, folder / "report.html", f"Judge {folder.name}")
@@ -151,10 +172,13 @@ def assess(
 def fitted_head(
     model: JudgeModel, card: Mapping[str, Any], examples: Sequence[Example], parts: Split,
     states: Path | None = None, progress: Progress = lambda line: None,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:  # fmt: skip
     """Rewards of the test trees' replies by the plain backbone with a head fitted to the training trees' labels.
 
-    Reply -> row -> reward. ``model`` loses its LoRA and its head by this. Empty where there is nothing to fit to.
+    Reply -> row -> reward, and the tie margin of each row. ``model`` loses its LoRA and its head by this.
+
+    Raises:
+        JudgeError: there is nothing to fit to.
     """
     model.reset(card["settings"]["seed"])
     train, test = parts.of(examples, "train"), parts.of(examples, "test")
@@ -166,13 +190,18 @@ def fitted_head(
     rewards: dict[str, dict[str, float]] = {}
     for example in test:
         rewards |= {node: reading.logits for node, reading in judge.tree(example).items()}
+    return rewards, dict(zip(judge.head.rows, judge.head.tie_margins().detach().tolist(), strict=True))
+
+
+def _rewards(
+    keys: Sequence[Key], by_node: Mapping[str, Mapping[str, float]], margins: Mapping[str, float] | None = None
+) -> list[tuple[float, ...] | None]:
+    """Another judge's (left, right) rewards of each compared pair, and its tie margin where it has one; None without rewards."""
+    rewards: list[tuple[float, ...] | None] = []
+    for left, right, row in keys:
+        a, b = (by_node.get(node, {}).get(row) for node in (left, right))
+        rewards.append(None if a is None or b is None else (a, b, margins[row]) if margins else (a, b))
     return rewards
-
-
-def _rewards(keys: Sequence[Key], by_node: Mapping[str, Mapping[str, float]]) -> list[tuple[float, float] | None]:
-    """Another judge's (left, right) rewards of each compared pair; None where it gave none."""
-    both = [tuple(by_node.get(node, {}).get(row) for node in (left, right)) for left, right, row in keys]
-    return [None if left is None or right is None else (left, right) for left, right in both]
 
 
 def _stage(progress: Progress, stage: str) -> Callable[[int, int], None]:

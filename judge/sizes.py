@@ -5,6 +5,7 @@ Whatever a person set stands (within the context); what is left open is chosen h
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from judge.backbones import Backbone
 from judge.batches import Reader, label_nodes, labels_of
 from judge.examples import Example
 from judge.memory import available_mb, facts, peak_mb
+from judge.rubric import JudgeError
 
 if TYPE_CHECKING:
     from judge.settings import Settings
@@ -44,13 +46,14 @@ def resolve(settings: Settings, backbone: Backbone, examples: Sequence[Example],
 
 
 def longest_path(backbone: Backbone, examples: Sequence[Example], progress: Progress) -> int:
-    """Tokens of the longest dialogue that a label is about."""
+    """Tokens of the longest dialogue that a label is about, of those that can be read."""
     longest = 0
     for done, example in enumerate(examples, 1):
         reader = Reader(backbone.encoder, [example])
         for node in {n for label in labels_of(example) for n in label_nodes(label)}:
             path = example.tree.path(node)
-            longest = max(longest, sum(len(reader.piece(example.tree, n.id)) for n in path))
+            with contextlib.suppress(JudgeError):  # it is left out, and named, where labels are planned
+                longest = max(longest, sum(len(reader.piece(example.tree, n.id)) for n in path))
         progress({"stage": "check", "done": done, "of": len(examples), "eta_s": None})
     return longest
 

@@ -95,5 +95,5 @@ def _load(row: dict[str, Any], pictures: Mapping[str, bytes | Path]) -> Example:
         [Comparison(**c) for c in row["comparisons"]],
         images,
         row["group"],
-        [Repeat(**r) for r in row["repeats"]],
+        [Repeat(**{**r, "nodes": tuple(r.get("nodes", ()))}) for r in row["repeats"]],
     )

@@ -10,7 +10,7 @@ Rows in, rows out. Knows no tree and computes no loss.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -26,7 +26,8 @@ MIRRORED: dict[Outcome, Outcome] = {"left": "right", "right": "left", "tie": "ti
 class Repeat:
     """Two people, or two rounds, that judged the same thing: do they agree? The ceiling of what a judge can reach.
 
-    ``kind``: pairs (the same outcome) or scores (the same value); ``who``: the two, in order of their names.
+    ``kind``: pairs (the same outcome) or scores (the same value); ``who``: the two, in order of their names; ``nodes``: the
+    replies that were judged.
     """
 
     level: str
@@ -35,6 +36,7 @@ class Repeat:
     kind: str
     agrees: bool
     who: str = ""
+    nodes: tuple[str, ...] = ()
 
 
 def standing_scores(dump: Mapping[str, Any]) -> list[tuple[Row, float]]:
@@ -72,15 +74,15 @@ def repeats(dump: Mapping[str, Any]) -> list[Repeat]:
         compared[row["left_node"], row["right_node"], row["level"], row["dimension"]].append(row)
     known = dimensions()
     made = []
-    for (_, dimension), rows in scored.items():
+    for (node, dimension), rows in scored.items():
         where = known[dimension].level if dimension in known else "local"
         made += [
-            Repeat(where, dimension, tree, "scores", a["value"] == b["value"], _who(a, b))
+            Repeat(where, dimension, tree, "scores", a["value"] == b["value"], _who(a, b), (node,))
             for a, b in combinations(rows, 2)
         ]
-    for (_, _, level, dimension), rows in compared.items():
+    for (left, right, level, dimension), rows in compared.items():
         made += [
-            Repeat(level, dimension, tree, "pairs", a["outcome"] == b["outcome"], _who(a, b))
+            Repeat(level, dimension, tree, "pairs", a["outcome"] == b["outcome"], _who(a, b), (left, right))
             for a, b in combinations(rows, 2)
         ]
     return made
@@ -99,13 +101,20 @@ def _canonical(row: Row) -> Row:
 
 
 def _shared(things: Iterable[list[Row]]) -> list[tuple[Row, float]]:
-    """The rows of each thing's latest round, which share its weight."""
+    """The rows of each thing that no later round replaces, which share its weight."""
     kept = []
     for rows in things:
-        last = max(r.get("round") or 1 for r in rows)
-        standing = [r for r in rows if (r.get("round") or 1) == last]
+        standing = [r for r in rows if not any(_replaces(later, r, rows) for later in rows)]
         kept += [(r, 1.0 / len(standing)) for r in standing]
     return kept
+
+
+def _replaces(later: Row, row: Row, rows: Sequence[Row]) -> bool:
+    """Whether a row of a later round takes another's place: one's own, or anybody's where one only came to verify."""
+    if (later.get("round") or 1) <= (row.get("round") or 1):
+        return False
+    own = [r.get("round") or 1 for r in rows if r["annotator"] == later["annotator"]]
+    return later["annotator"] == row["annotator"] or min(own) > (row.get("round") or 1)
 
 
 def _returns(dump: Mapping[str, Any]) -> dict[str, list[Row]]:

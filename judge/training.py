@@ -13,7 +13,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from judge.batches import Forests, collate
 from judge.examples import Example
 from judge.groups import Split, split
 from judge.labels import Prepared, prepare
-from judge.model import JudgeModel, scales_now
+from judge.model import JudgeModel
 from judge.rubric import JudgeError
 from judge.settings import Settings, step_tokens
 from judge.trainer import JudgeTrainer, Progress, Reporter
@@ -58,6 +59,7 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
     if folder.is_dir():
         raise JudgeError(f"There is a judge {name!r} already. Judges never change: choose another name.")
     run = runs.folder(judges, name)
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")  # labels given later are not learned from
     stop = stop or threading.Event()
     prepared = usable(examples, settings, parts) if begin_again or not last_whole(run) else None
     with runs.claim(judges, name), _interrupts(stop), _memory(settings):
@@ -69,9 +71,10 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
         if begun is None:
             assert prepared is not None
             begun = check.planned(*prepared, backbone, settings, progress)
+            begun = replace(begun, card={**begun.card, "at": at})
             unfinished.keep(run, begun, settings)
         progress({"stage": "data", "data": begun.card})
-        model = JudgeModel(backbone, settings.lora, settings.copies, settings.seed, scales_now())
+        model = JudgeModel(backbone, settings.lora, settings.copies, settings.seed, begun.scales)
         reporter = Reporter(progress, stop)
         trainer = _trainer(model, begun, run, reporter)
         if trainer.checkpoint_over is not None:

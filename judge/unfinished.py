@@ -12,6 +12,7 @@ from typing import Any
 from judge import files, snapshot
 from judge.examples import Example
 from judge.groups import Split
+from judge.model import Scales, scales_now
 from judge.rubric import JudgeError
 from judge.settings import Settings, settings_from
 from judge.trainer import COMPLETE
@@ -26,6 +27,7 @@ class Run:
     card: dict[str, Any]
     settings: Settings
     data_hash: str
+    scales: Scales  # the head's rows, whatever the rubric has gained since
 
 
 def last_whole(run: Path) -> Path | None:
@@ -37,7 +39,8 @@ def last_whole(run: Path) -> Path | None:
 def keep(run: Path, begun: Run, asked: Settings) -> None:
     """Note what a run begins with; several processes may do so together. One without a checkpoint is begun again."""
     note = {"asked": asdict(asked), "settings": asdict(begun.settings), "data": begun.data_hash,
-            "split": asdict(begun.parts), "card": begun.card}  # fmt: skip
+            "split": asdict(begun.parts), "card": begun.card,
+            "scales": {row: list(values) for row, values in begun.scales.items()}}  # fmt: skip
     try:
         if int(os.environ.get("RANK", "0")) == 0:
             shutil.rmtree(run, ignore_errors=True)
@@ -66,4 +69,5 @@ def begun(run: Path, asked: Settings, now: list[Example]) -> Run:
     if before != after:
         differing = ", ".join(sorted(k for k in after if before.get(k) != after[k]))
         raise JudgeError(f"An interrupted run called {run.name[1:-4]!r} has other settings ({differing}). {again}.")
-    return Run(snapshot.load(run, now), parts, card, settings, data)
+    scales = {row: tuple(values) for row, values in note["scales"].items()} if "scales" in note else scales_now()
+    return Run(snapshot.load(run, now), parts, card, settings, data, scales)

@@ -83,10 +83,10 @@ def sentences(found: dict[str, Any]) -> str:
     """What ``draw`` returns, for a person: a line a point, and the verdict."""
     lines = []
     for p in found["points"]:
-        low, high = p["interval"]
+        span = p["interval"] and "95 % interval {:.3f} to {:.3f}".format(*p["interval"])
         spread = "" if p["spread"] is None else f", {len(p['seeds'])} orders apart by {p['spread']:.3f}"
         lines.append(f"{p['ratings']:>7} ratings of {p['trees']} dialogues: {p['accuracy']:.3f}, "
-                     f"95 % interval {low:.3f} to {high:.3f}{spread}")  # fmt: skip
+                     f"{span or 'no interval'}{spread}")  # fmt: skip
     if lines:
         longer = found["baselines"]["longer"]["value"]  # None where no reply has words
         beside = "" if longer is None else f", the longer reply in {longer:.3f}"

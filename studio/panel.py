@@ -183,6 +183,8 @@ def _by_judge(stored: Iterable[Row]) -> dict[str, dict[str, dict[str, readings.S
     """Rows of ``judge_scores`` by judge, reply and row of the head."""
     said: dict[str, dict[str, dict[str, readings.Score]]] = {}
     for r in stored:
+        if r["stale_at"] is not None:  # of another dialogue than the one that stands there now
+            continue
         one = readings.Score(r["value"], r["spread"], r["logit"])
         said.setdefault(r["judge"], {}).setdefault(r["node_id"], {})[r["dimension"]] = one
     return said

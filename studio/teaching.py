@@ -114,7 +114,8 @@ def _tested(
     for tree in files.read_card(folder)["split"]["test"] if zero_shot else ():
         for name, base in zero_shot.items():
             for node, rows in store.judge_scores(tree, name).items():
-                rewards.setdefault(f"{base}, zero-shot", {})[node] = {r: score[0] for r, score in rows.items()}
+                fresh = {row: score.value for row, score in rows.items() if not score.stale}
+                rewards.setdefault(f"{base}, zero-shot", {})[node] = fresh
     try:
         return measure.assess(
             folder, backbones_folder(store.home), rated, on_line, rewards, judges_folder(store.home) / STATES
@@ -129,6 +130,7 @@ def _list(store: Store, folder: Path, card: dict[str, Any], report: dict[str, An
     from judge.readings import facts_of
 
     facts = facts_of(card) | {"ties": files.tie_margins(folder, card), "ended": card.get("ended")}
+    facts |= {"labels_at": card["data"].get("at")}
     store.add_judge(
         folder.name, card["base"]["name"], card["settings"], card["data_hash"], _short(report) | facts,
         str(folder.relative_to(store.home)), weights_hash=files.weights_hash(folder), made_by=card.get("made_by") or "",

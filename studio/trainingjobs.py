@@ -12,10 +12,11 @@ from judge import runs
 from studio import jobs, labelcheck, teaching
 from studio.actions import Studio
 
-STAGES = {"check": "Check labels", "load": "Load backbone", "read": "Read dialogues", "train": "Train",
-          "validate": "Validate", "test": "Test"}  # fmt: skip
-DOING = {"check": "checking the labels", "load": "loading the backbone", "read": "reading the dialogues",
-         "train": "training", "validate": "validating", "test": "testing"}  # fmt: skip
+STAGES = {"load": "Load backbone", "check": "Check labels", "train": "Train", "validate": "Validate", "test": "Test",
+          "read": "Fit the baseline"}  # fmt: skip
+DOING = {"load": "loading the backbone", "check": "checking the labels", "train": "training", "validate": "validating",
+         "test": "testing", "read": "reading for the baseline"}  # fmt: skip
+TRAINED = ("test", "read")  # stages after the last step: the judge is whole
 SHOWN = ("step", "loss", "eval_loss", "eval_longer", "learning_rate")  # of a line of a training, beside the accuracies
 MOST_POINTS = 300  # of a curve: as many as a screen has
 Row = Mapping[str, Any]
@@ -60,7 +61,7 @@ def doing(studio: Studio, job: Row) -> str:
         return {"done": "done", "stopped": "paused", "failed": "failed"}[job["status"]]
     stage = job["stage"] or {}
     name, count = stage.get("stage"), f" {stage['done']} of {stage['of']}" if stage.get("of", 0) > 1 else ""
-    if name != "test":
+    if name not in TRAINED:
         if _keeps(studio, job):
             return "stopping after this step, then testing the best"
         if job["message"] == jobs.STOPPING:
@@ -111,7 +112,7 @@ def acts(studio: Studio, job: Row, total: int) -> list[dict[str, str]]:
 
 
 def _running_acts(studio: Studio, job: Row) -> list[dict[str, str]]:
-    testing = "It is trained; the test is running" if (job["stage"] or {}).get("stage") == "test" else ""
+    testing = "It is trained; the test is running" if (job["stage"] or {}).get("stage") in TRAINED else ""
     if job["message"] == jobs.STOPPING and not testing:
         pause = _act("judge_stop", "End now", "At once, back to what it last kept")
     else:

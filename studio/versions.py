@@ -65,6 +65,11 @@ def own(full: Row, annotator: str) -> Row | None:
     )
 
 
+def labels_at(row: Row) -> str:
+    """When the labels were read that a judge learned from; what was given later it does not know."""
+    return str(row["metrics"].get("labels_at") or row["created_at"])
+
+
 def _row(studio: Studio, row: Row, live: str | None, folder: Path) -> Row:
     config, metrics, full = row["config"], row["metrics"], report(folder)
     people = metrics.get("pairs") or full.get("pairs")
@@ -74,7 +79,7 @@ def _row(studio: Studio, row: Row, live: str | None, folder: Path) -> Row:
     return {
         "name": row["name"], "base": Path(row["base"]).name, "level": config.get("level"), "epochs": config.get("epochs"),
         "rank": (config.get("lora") or {}).get("rank"), "created_at": row["created_at"], "live": row["name"] == live,
-        "since": studio.store.labels_since(row["created_at"]), "made_by": row.get("made_by"),
+        "since": studio.store.labels_since(labels_at(row)), "made_by": row.get("made_by"),
         "pairs": _figures(people), "own": _figures(mine), "mixed": mixed, "derived": _figures(metrics.get("derived")),
         "verdict": verdict(people), "by": _people(full), "untested": metrics.get("untested"),
         "labels": sum(facts.trained.values()), "derived_labels": sum(facts.derived_labels.values()),

@@ -65,20 +65,24 @@ def test_the_stages_say_how_far_each_is(studio: Studio) -> None:
         return shown(studio, made)
 
     one = say(
-        {"stage": "check", "done": 1, "of": 1, "eta_s": None}, {"stage": "read", "done": 3, "of": 12, "eta_s": 9.0}
+        {"stage": "load", "done": 1, "of": 1, "eta_s": None}, {"stage": "check", "done": 3, "of": 12, "eta_s": 9.0}
     )
-    assert (one["doing"], one["eta_s"]) == ("reading the dialogues 3 of 12", 9.0)
-    assert shares(one) == {"check": 1.0, "load": 1.0, "read": 0.25, "train": 0.0, "validate": 0.0, "test": 0.0}
-    assert [s["stage"] for s in one["stages"] if s["now"]] == ["read"]
+    assert (one["doing"], one["eta_s"]) == ("checking the labels 3 of 12", 9.0)
+    assert shares(one) == {"load": 1.0, "check": 0.25, "train": 0.0, "validate": 0.0, "test": 0.0, "read": 0.0}
+    assert [s["stage"] for s in one["stages"] if s["now"]] == ["check"]
     one = say(*STEPS)
     assert (one["doing"], one["step"], one["steps"]) == ("training", 2, 7)
-    assert shares(one) == {"check": 1.0, "load": 1.0, "read": 1.0, "train": 0.286, "validate": 0.0, "test": 0.0}
+    assert shares(one) == {"load": 1.0, "check": 1.0, "train": 0.286, "validate": 0.0, "test": 0.0, "read": 0.0}
     one = say({"stage": "test", "done": 4, "of": 8, "eta_s": 3.0})
     assert one["doing"] == "testing 4 of 8"
     assert shares(one)["train"] == 1.0
     assert shares(one)["test"] == 0.5
     assert one["acts"][0]["why"] == "It is trained; the test is running"
-    assert jobs.log(studio.store, made)[-1] == json.dumps({"stage": "test", "done": 4, "of": 8, "eta_s": 3.0})
+    again = say({"stage": "read", "done": 3, "of": 12, "eta_s": 9.0})  # the baseline comes last
+    assert again["doing"] == "reading for the baseline 3 of 12"
+    assert (shares(again)["train"], shares(again)["test"], shares(again)["read"]) == (1.0, 1.0, 0.25)
+    assert again["acts"][0]["why"] == "It is trained; the test is running"
+    assert jobs.log(studio.store, made)[-2] == json.dumps({"stage": "test", "done": 4, "of": 8, "eta_s": 3.0})
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ def test_a_broken_judge_is_told_on_the_screen(page: Page, served: Served, base: 
     (folder / "judge.safetensors").write_bytes(b"cut short")
     to(page, "Judge")
     page.locator('[data-version="one"]').get_by_role("button", name="Use live").click()
-    expect(page.locator(".judge-note")).to_contain_text("Cannot read the weights", timeout=30_000)
+    expect(page.locator(".judge-note")).to_contain_text("Cannot read the weights", timeout=120_000)
     to(page, "Explore")
     expect(page.locator("#judge-state.bad")).to_contain_text("Cannot read the weights", timeout=15_000)
     send(page, "hello")

@@ -80,7 +80,7 @@ def test_choose_score_and_see_where_they_part(page: Page, served: Served, base: 
         expect(panel.locator("tbody tr").first).to_contain_text("An owl is a bird")
         expect(panel.locator("tr.on-path")).to_have_count(2)
         panel.get_by_role("button", name="Score this dialogue (9 to do)").press("Enter")
-        expect(panel.get_by_role("button", name="Score this dialogue (0 to do)")).to_be_visible(timeout=60_000)
+        expect(panel.get_by_role("button", name="Score this dialogue (0 to do)")).to_be_visible(timeout=180_000)
     expect(panel.locator(".panel-task")).to_have_count(0)  # what went well shows in the table
     row = panel.locator(f'tr[data-reply="{first}"]')
     expect(row.locator(".score")).to_have_count(3)
@@ -202,7 +202,7 @@ def test_on_a_phone_only_tables_scroll(page: Page, served: Served, base: Path) -
     for name in ("first", "second"):
         page.get_by_label(name, exact=True).check()
     page.get_by_role("button", name="Score this dialogue (6 to do)").click()
-    expect(page.get_by_role("button", name="Score this dialogue (0 to do)")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="Score this dialogue (0 to do)")).to_be_visible(timeout=180_000)
     page.get_by_role("button", name=re.compile("Score what both need")).click()
     expect(page.locator("[data-versus=local-L4]")).to_be_visible(timeout=60_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

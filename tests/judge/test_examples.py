@@ -22,6 +22,9 @@ from studio.tree import Node, Part, Tree
 
 LONG = "please explain how a bridge of rope is built over a wide river"
 
+HAN = "请解释一下怎样在一条很宽的河上用绳子搭一座桥"
+THAI = "ช่วยอธิบายวิธีสร้างสะพานเชือกข้ามแม่น้ำที่กว้างให้หน่อย"
+
 
 def tree(shape: dict[str, str | None], name: str = "t", pruned: str = "", texts: dict[str, str] | None = None) -> Tree:
     """Nodes by name with their parents; names that begin with q are questions. A text is the node's name and tree."""
@@ -67,6 +70,9 @@ def returned(node: str, who: str, at: str, round: int = 2, level: str = "local")
     ([score("a", 3), score("a", 3, "bob", 2)], [], {("bob", 3, 1.0)}),  # an agreement repeats it
     ([score("a", 3), score("a", 1, "bob", 2)], [returned("a", "bob", "2026-01-02")], set()),
     ([score("a", 2, at="2026-01-03"), score("a", 1, "bob", 2)], [returned("a", "bob", "2026-01-02")], {("ann", 2, 1.0)}),
+    # one's own second thoughts replace one's own score, not another person's
+    ([score("a", 3), score("a", 0, "bob"), score("a", 2, round=2)], [], {("ann", 2, 0.5), ("bob", 0, 0.5)}),
+    ([score("a", 3), score("a", 0, "bob"), score("a", 2, "eve", 2)], [], {("eve", 2, 1.0)}),
     ([score("a", 3) | {"superseded_at": "2026-01-02"}, score("a", 0)], [], {("ann", 0, 1.0)}),
     ([score("a", 3)], [returned("a", "bob", "2026-01-02", level="global")], {("ann", 3, 1.0)}),
     ([score("a", 3)], [returned("a", "bob", "2026-01-02", round=1)], {("ann", 3, 1.0)}),  # a first pass's own reason
@@ -149,6 +155,14 @@ def test_a_branch_below_a_pruned_reply_is_pruned() -> None:
     assert [s.node for s in prepared.left_out] == ["d"]
 
 
+def test_people_who_agree_about_a_pruned_reply_are_no_ceiling() -> None:
+    rows = [score("a", 3), score("a", 3, "bob"), score("b", 1), score("b", 2, "bob")]
+    example = from_dump(dump(scores=rows))
+    assert [(r.nodes, r.agrees) for r in example.repeats] == [(("a",), True), (("b",), False)]
+    gone = replace(example, tree=tree({"q": None, "a": "q", "b": "q", "c": "q"}, pruned="a"))
+    assert [r.nodes for r in prepare([gone]).examples[0].repeats] == [("b",)]
+
+
 def test_sides_are_chance_whatever_was_stored() -> None:
     """On imported rankings the better one always stood left, and "always left" was right in every pair."""
     shape: dict[str, str | None] = {"q": None, "a": "q", "b": "q"}
@@ -227,6 +241,12 @@ def png(seed: int, change: int = 0) -> bytes:
     (asking("a", LONG), asking("b", "please explain how a bridge of rope is built by three children"), False),
     (asking("a", "One", later=LONG), asking("b", "Two", later=LONG), True),  # a copied later turn
     (asking("a", "One", later="Go on"), asking("b", "Two", later="Go on"), False),
+    (asking("a", HAN), asking("b", HAN + "谢谢"), True),  # written without spaces: letters count
+    (asking("a", HAN), asking("b", "请告诉我明天早上去火车站坐哪一路公共汽车最快"), False),
+    (asking("a", "One", later=HAN), asking("b", "Two", later=HAN), True),
+    (asking("a", THAI), asking("b", THAI + " นะ"), True),
+    (asking("a", "🎉🎉"), asking("b", " 🎉🎉"), True),  # symbols alone
+    (asking("a", "🎉🎉"), asking("b", "🚀"), False),
     (asking("a", "What is it?", pictures={"1": png(1)}), asking("b", "What is it?", pictures={"2": png(2)}), False),
     (asking("a", "What is it?", pictures={"1": png(1)}), asking("b", "Where is it?", pictures={"1": png(1)}), True),
     (asking("a", "What is it?", pictures={"1": png(1)}), asking("b", "Where is it?", pictures={"3": png(1, 4)}), True),
