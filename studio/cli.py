@@ -29,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(given)
     try:
         answer, code = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has read enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except StudioError as error:
         if args.json:
             print(json.dumps({"error": str(error)}))

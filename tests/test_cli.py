@@ -139,3 +139,14 @@ def test_settings_keep_comments(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(StudioError, match=r"studio\.toml"):
             config.load(tmp_path)
+
+
+def test_a_reader_that_has_read_enough_is_no_fault(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "studio.cli", "doctor", "--home", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()  # as `| true` does
+        told = process.stderr.read().decode()
+    assert "BrokenPipe" not in told
+    assert process.returncode == 0
