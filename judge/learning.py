@@ -245,7 +245,8 @@ def _by(whole: list[PairResult], halves: list[list[PairResult]], level: str, dim
     accuracy = pair_accuracy(only(whole))
     enough = n >= ENOUGH_PAIRS and accuracy["trees"] >= LEAST_TEST
     return {"level": level, "dimension": dimension, "n": n, "accuracy": accuracy["accuracy"], "interval": accuracy["interval"],
-            "longer": accuracy["baselines"]["longer"]["value"], "gain": _gain(only(whole), [only(pairs) for pairs in halves]) if enough else None}  # fmt: skip
+            "longer": accuracy["baselines"]["longer"]["value"],
+            "gain": _gain(only(whole), [only(pairs) for pairs in halves]) if enough else None}  # fmt: skip
 
 
 def _scaled(gain: Result | None, doublings: float) -> Result | None:

@@ -244,7 +244,11 @@ def _adopt(store: Store, judge: str) -> None:
     from judge.files import read_card
 
     folder = judges_folder(store.home) / judge
-    _list(store, folder, read_card(folder), {})
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # one that was never tested, or whose report is not whole
+        report = {}
+    _list(store, folder, read_card(folder), report)
 
 
 def _short(report: dict[str, Any]) -> dict[str, Any]:

@@ -5,14 +5,22 @@ Writes docs/*.png at 1440 x 900 and 390 x 844, light and dark.
 
 from __future__ import annotations
 
+import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from studio import teaching
+from studio.demo import fill
+from studio.livechoice import LiveChoice
+from studio.media import Media
+from studio.store import Store
 from tests.conftest import CHROMIUM, CHROMIUM_FLAGS
 
 OUT = Path(__file__).resolve().parents[2] / "docs"
@@ -67,18 +75,33 @@ def other_screens(page: Page, size: str, scheme: str) -> None:
         shoot(page, f"{tab.lower()}-{size}-{scheme}")
 
 
+def judged(home: Path, judge: Path) -> None:
+    """The demo dialogue in a new home, scored by a trained judge (its folder), which is live."""
+    fill(home)
+    shutil.copytree(judge, home / "judges" / judge.name)
+    store = Store(home)
+    with closing(store):
+        teaching.score(store, Media(home), judge.name, store.tree_ids(), lambda done, of, what: None)
+        LiveChoice(store).choose(judge.name)
+
+
 def main() -> None:
-    """Start the demo, take every picture, end it."""
+    """Start the studio with the demo dialogue, take every picture, end it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.browser.screenshots", description=main.__doc__)
+    parser.add_argument("--judge", type=Path, help="folder of a trained judge that is live in the pictures")
+    judge = parser.parse_args().judge
     OUT.mkdir(exist_ok=True)
     if CHROMIUM is None:
         sys.exit("No Chromium found: apt install chromium, or set one on the PATH.")
     with tempfile.TemporaryDirectory() as home:
+        if judge:
+            judged(Path(home), judge)
         command = [
             sys.executable,
             "-u",
             "-m",
-            *["studio.cli", "serve", "--demo", "--no-browser", "--port", "0", "--home"],
-            home,
+            *["studio.cli", "serve", "--no-browser", "--port", "0", "--home", home],
+            *([] if judge else ["--demo"]),
         ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served, sync_playwright() as playwright:
             assert served.stdout
