@@ -76,7 +76,7 @@
   const HEAD = ['Next 50 ratings (estimate)', 'Gain in points (estimate)'];
   function more(learning, row) {
     const found = learning.next.rows.find(r => r.level === row.level && r.dimension === row.dimension);
-    const gain = found?.gain?.interval ? `${points(found.gain.value)} (${points(found.gain.interval[0])} to ${points(found.gain.interval[1])})` : '–';
+    const gain = found?.gain ? `${points(found.gain.value)} (${points(found.gain.interval[0])} to ${points(found.gain.interval[1])})` : '–';
     return [h('td.number', {}, found ? `+${found.labels} labels, +${found.pairs} pairs` : '–'), h('td.number', {}, gain)];
   }
 

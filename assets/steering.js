@@ -141,7 +141,7 @@ window.studioSteering = (() => {
     const select = dimensions(chosen, { onchange: () => hint() }), most = h('input', { type: 'number', min: 1, max: now.replies, value: now.most }), note = h('span.soft'), unit = h('span');
     hint();
     const begin = async () => { now = await call('steer_better', { node: card.id, dimension: select.value, most: Number(most.value), margin: margin.value, blind: bars.blind(), how: studio.asking() }); draw(); await load(); };
-    form('Regenerate until better', [field('Better on', select), note, h('label', {}, unit, margin), field('Attempts, at most', most)],
+    form('Regenerate until better', [field('Better on', select), note, field(unit, margin), field('Attempts, at most', most)],
       'Each attempt is a new sibling and is kept. It stops at the first that the judge puts above this reply by more than that.', begin, 'Begin');
   }
 

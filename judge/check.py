@@ -33,23 +33,19 @@ def planned(prepared: Prepared, parts: Split, backbone: Backbone, settings: Sett
     examples = prepared.examples
     sized = resolve(settings, backbone, examples, progress)
     skipped: list[Skipped] = []
-    people_out: list[Skipped] = []
     out: set[Skipped] = set()  # whatever the sets learn nothing from, pairs that follow from scores too
     longest = 0
     for part in SETS:
         some = parts.of(examples, part)
         lost, most, tokens = _lost(some, backbone, sized)
-        mine = people_only(lost, some)
-        skipped += mine
-        people_out += [one for one in mine if not one.reason.startswith("cut")]
-        out |= {one for one in lost if not one.reason.startswith("cut")}
+        skipped += people_only(lost, some)
+        out |= {one for one in lost if not one.is_cut}
         if part == "train":
             if not most:
                 raise JudgeError(_nothing(lost, sized))
             longest = max(most, step_tokens(sized, tokens)[1])
-    readable = replace(
-        prepared, examples=[_without(e, out) for e in examples], left_out=[*prepared.left_out, *people_out]
-    )
+    left_out = [*prepared.left_out, *(one for one in skipped if not one.is_cut)]
+    readable = replace(prepared, examples=[_without(e, out) for e in examples], left_out=left_out)
     card: dict[str, Any] = data_card(readable, parts) | {
         "labels": summary(count(examples) + len(prepared.left_out), [*prepared.left_out, *skipped]),
         "sizes": {"max_path": sized.max_path, "max_tokens": sized.max_tokens, "context": backbone.max_positions},

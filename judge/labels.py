@@ -34,6 +34,11 @@ class Skipped:
     level: str
     dimension: str
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the label counts all the same, with a shorter dialogue."""
+        return self.reason.startswith("cut")
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -107,7 +112,7 @@ def summary(total: int, skipped: Sequence[Skipped]) -> dict[str, Any]:
     by_reason: dict[str, list[Skipped]] = defaultdict(list)
     for one in skipped:
         by_reason[one.reason].append(one)
-    cut = sum(len(v) for k, v in by_reason.items() if k.startswith("cut"))
+    cut = sum(one.is_cut for one in skipped)
     out = len(skipped) - cut
     listed = [
         {"reason": reason, "n": len(ones), "labels": [_listed(one) for one in ones[:SHOWN]]}

@@ -65,11 +65,7 @@ def measure_keyed(
         readings = scorer.tree(example, sorted(nodes))
         for c in example.comparisons:
             row = _row(scorer.head, c)
-            if (
-                row
-                and all(row in readings[n].logits for n in (c.left, c.right) if n in readings)
-                and {c.left, c.right} <= readings.keys()
-            ):
+            if row and all(n in readings and row in readings[n].logits for n in (c.left, c.right)):
                 group = (groups or {}).get((c.left, c.right), "")
                 pairs.append(((c.left, c.right, row), _pair(scorer, example, c, row, readings, group)))
         for s in example.scores:

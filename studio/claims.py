@@ -31,7 +31,7 @@ def about(studio: Studio, dimension: str) -> dict[str, Any]:
     if row is None:
         raise StudioError("No judge is live any more. Choose one on the Judge screen.")
     facts = readings.facts(row["metrics"])
-    report = versions.report(teaching.judges_folder(studio.store.home) / row["name"]) or row["metrics"]
+    report = teaching.report(teaching.judges_folder(studio.store.home) / row["name"]) or row["metrics"]
     pairs, derived, scores = (_of(report, what, dimension) for what in ("pairs", "derived", "scores"))
     told = {"judge": row["name"], "dimension": dimension, "labels": facts.trained.get(dimension, 0),
             "derived_labels": facts.derived_labels.get(dimension, 0), "enough": ENOUGH, "created_at": row["created_at"],

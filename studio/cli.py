@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(given)
     try:
         answer, code = args.run(args)
+        if args.json and answer is not None:
+            print(json.dumps(answer, ensure_ascii=False))
         sys.stdout.flush()
     except BrokenPipeError:  # who reads has read enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,8 +44,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("intermt-studio: stopped; what was finished before stays.", file=sys.stderr)
         return 130
-    if args.json and answer is not None:
-        print(json.dumps(answer, ensure_ascii=False))
     return int(code)
 
 

@@ -244,11 +244,16 @@ def _adopt(store: Store, judge: str) -> None:
     from judge.files import read_card
 
     folder = judges_folder(store.home) / judge
+    _list(store, folder, read_card(folder), report(folder))
+
+
+def report(folder: Path) -> dict[str, Any]:
+    """The whole report of a judge's test, beside its weights; {} when there is none that can be read."""
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # one that was never tested, or whose report is not whole
-        report = {}
-    _list(store, folder, read_card(folder), report)
+        read = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # tested elsewhere, or not at all: the row in the store then has the short form
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def _short(report: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Plain dicts. Reads the rows and the reports that were made when a judge was test
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,6 @@ def rows(studio: Studio, live: str | None) -> list[Row]:
     """Every trained judge whose weights are here, newest first."""
     folder = teaching.judges_folder(studio.store.home)
     return [_row(studio, j, live, folder / j["name"]) for j in studio.store.judges() if (folder / j["name"]).is_dir()]
-
-
-def report(folder: Path) -> Row:
-    """The whole report of a judge's test, beside its weights; {} when there is none that can be read."""
-    try:
-        read = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # tested elsewhere, or not at all: the row in the store then has the short form
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def verdict(pairs: Row | None) -> Row:
@@ -71,7 +61,7 @@ def labels_at(row: Row) -> str:
 
 
 def _row(studio: Studio, row: Row, live: str | None, folder: Path) -> Row:
-    config, metrics, full = row["config"], row["metrics"], report(folder)
+    config, metrics, full = row["config"], row["metrics"], teaching.report(folder)
     people = metrics.get("pairs") or full.get("pairs")
     # the first reports counted pairs that follow from scores among the comparisons
     mixed = bool(people) and "derived" not in metrics and "derived" not in full

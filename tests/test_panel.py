@@ -445,3 +445,9 @@ def test_work_ends_with_the_studio(rated: tuple[Studio, list[str]]) -> None:
     assert task.state == "cancelled"
     with pytest.raises(StudioError, match="There is no trained judge"):
         panel.export_merged(studio, "nobody")
+
+
+def test_a_stale_score_is_nobodys_opinion_of_what_stands_there_now() -> None:
+    row = {"judge": "one", "dimension": "L4", "value": 2.0, "spread": 0.1, "logit": 1.0, "stale_at": None}
+    said = panel._by_judge([row | {"node_id": "a"}, row | {"node_id": "b", "stale_at": "2026-01-01"}])
+    assert set(said["one"]) == {"a"}

@@ -177,3 +177,9 @@ def test_why_it_was_not_tested_is_kept(studio: Studio) -> None:
     assert claims.about(studio, "L4")["untested"] == "There was nothing to test on."
     (row,) = judgescreen.state(studio)["judges"]
     assert row["verdict"] == {"kind": "unsure", "says": "accuracy unknown"}
+
+
+def test_newer_labels_are_those_given_since_the_data_was_read() -> None:
+    row = {"created_at": "2026-01-02", "metrics": {}}
+    assert versions.labels_at(row) == "2026-01-02"  # of an earlier version
+    assert versions.labels_at(row | {"metrics": {"labels_at": "2026-01-01"}}) == "2026-01-01"

@@ -41,6 +41,9 @@ def explore(page: Page, size: str, scheme: str) -> None:
     page.wait_for_selector(".card.assistant")
     page.evaluate("studio.open({node: studio.state.view.shared[1].siblings[0]})")  # the reply with pictures
     page.wait_for_selector(".card.assistant .picture img")
+    page.wait_for_function(
+        "!/Loading/.test(document.getElementById('judge-state')?.textContent || '')", timeout=120_000
+    )
     page.wait_for_timeout(500)
     page.evaluate("document.querySelector('.transcript').scrollTop = 0")
     shoot(page, f"explore-{size}-{scheme}")

@@ -138,6 +138,18 @@ def test_train_reload_stop_go_on_use_live_and_remove(page: Page, served: Served,
     )
     shoot(page, "judge-done")
 
+    watched_while_it_grows(page, served)
+
+    to(page, "Judge")
+    version.get_by_role("button", name="Remove").click()
+    expect(version).to_have_count(0)
+    page.locator(".toast button", has_text="Undo").click()
+    expect(version).to_have_count(1)
+    expect(version.locator(".live")).to_have_count(0)
+
+
+def watched_while_it_grows(page: Page, served: Served) -> None:
+    """Make the judge ``first`` live; a reply has its score from its first words on, on its card and on the map."""
     use(page, "first")
     wait(lambda: served.studio.judge.state["state"] in ("ready", "scoring backlog"), 120, "the judge's process")
     page.get_by_label("Colour of the tree map").select_option("L4")
@@ -158,13 +170,6 @@ def test_train_reload_stop_go_on_use_live_and_remove(page: Page, served: Served,
     expect(page.locator(".card.assistant .judge-line")).to_contain_text("L4")
     expect(page.locator(".map-ramp")).to_be_visible()
     shoot(page, "judge-explore")
-
-    to(page, "Judge")
-    version.get_by_role("button", name="Remove").click()
-    expect(version).to_have_count(0)
-    page.locator(".toast button", has_text="Undo").click()
-    expect(version).to_have_count(1)
-    expect(version.locator(".live")).to_have_count(0)
 
 
 def test_scores_have_words_and_say_what_they_rest_on(page: Page, served: Served, base: Path) -> None:

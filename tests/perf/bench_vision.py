@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.perf import Peak, Row, compare
+from tests.perf.bench_judge import WORDS, grow
 from tests.perf.makings import need
 
 TURNS, RUNS, WARM_UP = 5, 7, 1
@@ -36,7 +37,7 @@ def measure() -> list[Row]:
 
 
 def _training(model: Any, folder: Path, replies: int) -> Row:
-    example = _with_picture(folder, replies)
+    example = with_picture(folder, replies)
     together, tokens = _batches(model, [example])
     apart, alone = _batches(model, _one_by_one(example))
     pairs, times, memory = len(example.comparisons), ([], []), [0.0, 0.0]  # type: ignore[var-annotated]
@@ -53,16 +54,15 @@ def _training(model: Any, folder: Path, replies: int) -> Row:
                    f"{{ours:.2f}} / {{peer:.2f}} pairs/s; token bound {bound:.2f}; +{memory[0]:.0f} / +{memory[1]:.0f} MB")  # fmt: skip
 
 
-def _with_picture(folder: Path, replies: int) -> Any:
+def with_picture(folder: Path, replies: int, side: int = SIDE, words: int = WORDS) -> Any:
     """A tree of five turns, one reply continued, all sibling pairs; a picture opens it."""
     from PIL import Image
 
     from studio.tree import Part, Tree
-    from tests.perf.bench_judge import grow
 
     picture = folder / "picture.png"
-    Image.effect_noise((SIDE, SIDE), 90).convert("RGB").save(picture)
-    example = grow(TURNS, replies, False)
+    Image.effect_noise((side, side), 90).convert("RGB").save(picture)
+    example = grow(TURNS, replies, False, words=words)
     first = next(example.tree.walk())
     seen = replace(first, parts=[Part("image", image_sha256="a" * 64, caption="noise"), *first.parts])
     nodes = [seen if n.id == first.id else n for n in example.tree.walk()]

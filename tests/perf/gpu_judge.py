@@ -14,11 +14,10 @@ import json
 import statistics
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.perf.bench_judge import grow
+from tests.perf.bench_vision import with_picture
 
 PAIRS_AT_ONCE = 4
 SHAPE: dict[str, Any] = {  # of Qwen/Qwen2.5-VL-3B-Instruct's config.json
@@ -60,21 +59,6 @@ def write_backbone(folder: Path, shape: dict[str, Any], dtype: Any, device: str)
         model = Qwen2_5_VLModel._from_config(config, dtype=dtype)
     model.save_pretrained(folder)
     Qwen2VLImageProcessorPil(patch_size=14, merge_size=2, temporal_patch_size=2).save_pretrained(folder)
-
-
-def with_picture(folder: Path, replies: int, shape: dict[str, Any]) -> Any:
-    """A tree of five turns, one reply continued, all sibling pairs compared; a picture opens it."""
-    from PIL import Image
-
-    from studio.tree import Part, Tree
-
-    picture = folder / "picture.png"
-    Image.effect_noise((shape["side"],) * 2, 90).convert("RGB").save(picture)
-    example = grow(5, replies, False, words=shape["words"])
-    first = next(example.tree.walk())
-    seen = replace(first, parts=[Part("image", image_sha256="a" * 64, caption="noise"), *first.parts])
-    nodes = [seen if n.id == first.id else n for n in example.tree.walk()]
-    return replace(example, tree=Tree(example.tree.id, nodes=nodes), images={"a" * 64: picture})
 
 
 class Padded:
@@ -211,7 +195,7 @@ def main() -> None:
         weights = sum(p.numel() for n, p in model.backbone.named_parameters() if "visual" not in n and "embed" not in n)
         ceiling = matmul_rate(dtype, device)
         for replies in (2, 3):
-            example = with_picture(folder, replies, shape)
+            example = with_picture(folder, replies, shape["side"], shape["words"])
             data = Forests([example], model.encoder, model.head.rows, max_tokens=10**6, max_path=10**6)
             padded, n = Padded(model, example), len(example.comparisons)
             ours = seconds(lambda data=data: packed_step(model, data), shape["runs"], device)  # type: ignore[misc]
