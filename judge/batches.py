@@ -99,11 +99,10 @@ class Forests(Dataset[Batch]):
         self.bundle(max_tokens, multiple)
 
     def bundle(self, max_tokens: int, multiple: int = 1) -> None:
-        """Put the parts together anew, into batches of at most ``max_tokens`` (or of the largest part)."""
-        room = max(max_tokens, *(p.tokens for p in self.parts)) if self.parts else max_tokens
-        steps = [Step([parts]) for parts in bundle(self.parts, room)]
+        """Put the parts together anew, into batches of at most ``max_tokens``; a larger part stands alone."""
+        steps = [Step([parts]) for parts in bundle(self.parts, max_tokens)]
         for step in self.linked:
-            together = bundle([p for parts in step.sequences for p in parts], room)
+            together = bundle([p for parts in step.sequences for p in parts], max_tokens)
             steps.append(Step(together, step.items))
         smallest = min((p for s in steps for parts in s.sequences for p in parts), key=lambda p: p.tokens)
         while len(steps) % multiple:

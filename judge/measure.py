@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -201,4 +202,10 @@ def _rewards(
 
 
 def _stage(progress: Progress, stage: str) -> Callable[[int, int], None]:
-    return lambda done, of: progress({"stage": stage, "done": done, "of": of, "eta_s": None})
+    started = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        left = (time.monotonic() - started) / done * (of - done) if done else None
+        progress({"stage": stage, "done": done, "of": of, "eta_s": left})
+
+    return tell

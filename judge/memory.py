@@ -1,4 +1,4 @@
-"""How much memory a step of training takes, said before it starts; and memory given back instead of scattered.
+"""How much memory a step of training takes, said before it starts; and memory given back where it is short.
 
 The formula counts what autograd keeps for the backward pass, by layer and token, from the shapes of the backbone. Its
 constants were fitted to SmolLM2-135M at 512, 1,024 and 2,048 packed tokens (resident memory, one step after another).
@@ -48,9 +48,11 @@ def facts(model: Any) -> Facts:
     )
 
 
-def peak_mb(f: Facts, tokens: int, checkpointing: bool, rank: int = 16) -> float:
-    """Memory in MB that a training step over ``tokens`` packed tokens takes at most, weights included and pictures not,
-    with ``give_back_freed`` in force."""
+def peak_mb(f: Facts, tokens: int, checkpointing: bool, rank: int = 16, lean: bool = False) -> float:
+    """Memory in MB that a training step over ``tokens`` packed tokens takes at most, weights included and pictures not.
+
+    ``lean``: with ``give_back_freed`` in force.
+    """
     attended = f.heads * f.head_dim
     keys = f.key_heads * f.head_dim
     # a layer keeps: states before and after each norm and in fp32 (7h), queries and output twice over (3 heads' worth),
@@ -61,10 +63,12 @@ def peak_mb(f: Facts, tokens: int, checkpointing: bool, rank: int = 16) -> float
     working_mb = FLOOR_MB + layer_mb * WORKING_LAYERS
     adapters_mb = 16 * rank * f.layers * (4 * f.hidden + 2 * attended + 2 * keys + 3 * (f.hidden + f.intermediate)) / MB
     held = inputs_mb if checkpointing else layer_mb * f.layers
-    return f.weights_mb + adapters_mb + held + working_mb
+    holes = 0.0 if lean else layer_mb * f.layers * (HOLES_CHECKPOINTING if checkpointing else HOLES)
+    return f.weights_mb + adapters_mb + held + working_mb + holes
 
 
 FLOOR_MB, WORKING_LAYERS = 60.0, 2.0
+HOLES, HOLES_CHECKPOINTING = 1.0, 0.6  # what glibc's heap leaves unused, in what all layers keep
 
 
 def available_mb() -> float:
@@ -78,8 +82,9 @@ def give_back_freed() -> bool:
     """Let freed tensors of ``WHOLE_PAGES_FROM`` bytes and more go back to the system at once, for this whole process.
 
     glibc's heap keeps the holes that aligned blocks leave and seldom fits another one in (glibc bug 14581, mended in
-    2.38): without this a step takes about twice the memory that its tensors add up to. Returns whether it was done: only
-    with glibc, and not where MALLOC_MMAP_THRESHOLD_ says otherwise.
+    2.38): without this a step takes about twice the memory that its tensors add up to. It costs a tenth to a third more
+    time, as the system clears each page anew, so it is for where memory is short. Returns whether it was done: only with
+    glibc, and not where MALLOC_MMAP_THRESHOLD_ says otherwise.
     """
     if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return False

@@ -175,7 +175,7 @@ def _connected(items: Sequence[Item]) -> list[list[Item]]:
 
 
 def bundle(parts: Sequence[Part], max_tokens: int) -> list[list[Part]]:
-    """Parts into forests of at most ``max_tokens``: the largest first, each where it fits most tightly."""
+    """Parts into forests of at most ``max_tokens``: the largest first, each where it fits most tightly; a larger one alone."""
     bins: list[list[Part]] = []
     rooms: list[int] = []
     for part in sorted(parts, key=lambda p: -p.tokens):

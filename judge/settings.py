@@ -15,8 +15,8 @@ MAX_STEP, STEPS_AN_EPOCH = 4096, 16  # tokens; steps: what little data is divide
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. Tokens: ``max_tokens`` of a packed sequence and ``max_path`` of a dialogue (None: chosen by
-    ``judge.sizes``), ``batch_tokens`` of one step of the optimizer over all processes (None: a sixteenth of the data, at
+    """How to train. Tokens: ``max_tokens`` of one tree's packed sequence, ``pack_tokens`` of several trees' and ``max_path``
+    of a dialogue (None: chosen by ``judge.sizes``), ``batch_tokens`` of one step of the optimizer over all processes (None: a sixteenth of the data, at
     most 4,096, so that little data too gets steps enough). ``checkpointing``: compute activations twice to save memory
     (None: where a sequence is too long for the memory)."""
 
@@ -26,6 +26,7 @@ class Settings:
     learning_rate: float = 2e-4
     head_learning_rate: float = 1e-3
     max_tokens: int | None = None
+    pack_tokens: int | None = None  # set by judge.sizes
     max_path: int | None = None
     batch_tokens: int | None = None
     warmup: float = 0.05
@@ -49,8 +50,9 @@ class Settings:
 def step_tokens(s: Settings, tokens: int, world: int = 1) -> tuple[int, int]:
     """Tokens of one step of the optimizer, and of one packed sequence, for data of so many ``tokens``."""
     assert s.max_tokens is not None
+    most = s.pack_tokens or s.max_tokens
     step = s.batch_tokens or min(MAX_STEP, max(1, tokens // STEPS_AN_EPOCH))
-    return step, s.max_tokens if s.batch_tokens else min(s.max_tokens, max(1, step // world))
+    return step, most if s.batch_tokens else min(most, max(1, step // world))
 
 
 def settings_from(row: dict[str, Any]) -> Settings:

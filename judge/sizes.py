@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from judge.backbones import Backbone
 from judge.batches import Reader, label_nodes, labels_of
 from judge.examples import Example
-from judge.memory import available_mb, facts, peak_mb
+from judge.memory import MB, available_mb, facts, peak_mb
 from judge.rubric import JudgeError
 
 if TYPE_CHECKING:
@@ -22,17 +24,21 @@ if TYPE_CHECKING:
 
 LEAST_PATH, USUAL_TOKENS, STEP = 512, 2048, 64  # tokens
 SHARE = 0.6  # of the free memory that a step of training may take
+QUICK_SHARE = 0.25  # of the free memory that it may take rather than compute activations twice, which takes a third longer
+PACKED_ON_CPU = 1024  # tokens: short trees are packed no further on a processor, where more at once is no quicker
 
 
-def resolve(settings: Settings, backbone: Backbone, examples: Sequence[Example], progress: Progress) -> Settings:
-    """The settings with ``max_path``, ``max_tokens`` and ``checkpoint_over`` chosen.
+def resolve(settings: Settings, backbone: Backbone, examples: Sequence[Example], progress: Progress,
+            free: float | None = None) -> Settings:  # fmt: skip
+    """The settings with ``max_path``, ``max_tokens``, ``pack_tokens`` and ``checkpoint_over`` chosen.
 
-    ``max_path``: the longest labelled dialogue, as far as context and memory allow. ``max_tokens``: of a packed sequence,
-    2,048 or one whole path. ``checkpoint_over``: tokens of a sequence from which layers are computed twice; None: never.
+    ``max_path``: the longest labelled dialogue, as far as context and memory allow. ``max_tokens``: of one tree's packed
+    sequence, 2,048 or one whole path. ``pack_tokens``: of several trees behind one another. ``checkpoint_over``: tokens of
+    a sequence from which layers are computed twice; None: never. ``free``: memory in MB (default: what is free now).
     """
     context = backbone.max_positions
-    room = SHARE * available_mb()
-    fits = _longest(backbone, room, settings, checkpointing=settings.checkpointing is not False)
+    free = free_mb() if free is None else free
+    fits = _longest(backbone, SHARE * free, settings, checkpointing=settings.checkpointing is not False, lean=True)
     if settings.max_path is None:
         wanted = max(LEAST_PATH, longest_path(backbone, examples, progress))
         path = min(context, max(LEAST_PATH, min(_up(wanted), fits)))
@@ -41,8 +47,9 @@ def resolve(settings: Settings, backbone: Backbone, examples: Sequence[Example],
     tokens = max(path, settings.max_tokens or min(USUAL_TOKENS, fits))
     over: int | None = None
     if settings.checkpointing is not False:
-        over = 0 if settings.checkpointing else _longest(backbone, room, settings, checkpointing=False)
-    return replace(settings, max_path=path, max_tokens=tokens, checkpoint_over=over)
+        over = 0 if settings.checkpointing else _longest(backbone, QUICK_SHARE * free, settings, checkpointing=False)
+    pack = tokens if torch.cuda.is_available() or settings.max_tokens else min(tokens, PACKED_ON_CPU)
+    return replace(settings, max_path=path, max_tokens=tokens, pack_tokens=pack, checkpoint_over=over)
 
 
 def longest_path(backbone: Backbone, examples: Sequence[Example], progress: Progress) -> int:
@@ -64,29 +71,50 @@ def path_to_read(backbone: Backbone, examples: Sequence[Example]) -> int:
     return min(backbone.max_positions, max(LEAST_PATH, _up(longest)))
 
 
-def peak(backbone: Backbone, settings: Settings, longest_sequence: int) -> dict[str, Any]:
-    """What one step of training will take at most: ``mb``, ``free_mb``, whether it ``fits``, ``checkpointing``."""
-    over = settings.checkpoint_over
-    twice = over is not None and longest_sequence > over
-    free, most = available_mb(), _mb(backbone, settings, longest_sequence, twice)
-    return {"mb": round(most), "free_mb": round(free), "fits": most <= free, "checkpointing": twice,
+def free_mb() -> float:
+    """Memory that is free where a judge is trained: the accelerator's, or else the machine's."""
+    return torch.cuda.mem_get_info()[0] / MB if torch.cuda.is_available() else available_mb()
+
+
+def peak(backbone: Backbone, settings: Settings, longest_sequence: int, free: float | None = None) -> dict[str, Any]:
+    """What one step of training will take at most: ``mb``, ``free_mb``, whether it ``fits``, ``checkpointing``, ``lean``."""
+    free = free_mb() if free is None else free
+    lean = is_short(backbone, settings, longest_sequence, free)
+    most = _most(backbone, settings, longest_sequence, lean)
+    twice = settings.checkpoint_over is not None and longest_sequence > settings.checkpoint_over
+    return {"mb": round(most), "free_mb": round(free), "fits": most <= free, "checkpointing": twice, "lean": lean,
             "tokens": longest_sequence}  # fmt: skip
 
 
-def _longest(backbone: Backbone, room_mb: float, settings: Settings, checkpointing: bool) -> int:
+def is_short(backbone: Backbone, settings: Settings, longest_sequence: int, free: float | None = None) -> bool:
+    """Whether a step keeps to its share of the free memory only if freed tensors are given back to the system at once."""
+    room = SHARE * (free_mb() if free is None else free)
+    return _most(backbone, settings, longest_sequence, lean=False) > room
+
+
+def _most(backbone: Backbone, s: Settings, longest: int, lean: bool) -> float:
+    """Of the longest sequence, or of the longest one whose activations are all kept."""
+    over = s.checkpoint_over
+    kept = longest if over is None else min(over, longest)
+    most = _mb(backbone, s, kept, False, lean) if kept else 0.0
+    return max(most, _mb(backbone, s, longest, True, lean)) if longest > kept else most
+
+
+def _longest(backbone: Backbone, room_mb: float, settings: Settings, checkpointing: bool, lean: bool = False) -> int:
     """The longest sequence, in steps of STEP tokens, whose step of training takes at most ``room_mb``."""
     low, high = 1, backbone.max_positions // STEP + 1
     while low < high:
         middle = (low + high + 1) // 2
-        if _mb(backbone, settings, middle * STEP, checkpointing) <= room_mb:
+        if _mb(backbone, settings, middle * STEP, checkpointing, lean) <= room_mb:
             low = middle
         else:
             high = middle - 1
     return low * STEP
 
 
-def _mb(backbone: Backbone, settings: Settings, tokens: int, checkpointing: bool) -> float:
-    return peak_mb(facts(backbone.model), tokens, checkpointing, settings.lora.rank)
+def _mb(backbone: Backbone, settings: Settings, tokens: int, checkpointing: bool, lean: bool) -> float:
+    whole = lean or torch.cuda.is_available()  # its own allocator leaves no such holes
+    return peak_mb(facts(backbone.model), tokens, checkpointing, settings.lora.rank, whole)
 
 
 def _up(tokens: int) -> int:

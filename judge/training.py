@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -29,6 +29,7 @@ from judge.labels import Prepared, prepare
 from judge.model import JudgeModel
 from judge.rubric import JudgeError
 from judge.settings import Settings, step_tokens
+from judge.sizes import is_short
 from judge.trainer import JudgeTrainer, Progress, Reporter
 from judge.unfinished import Run, last_whole
 
@@ -64,7 +65,6 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
     prepared = usable(examples, settings, parts) if begin_again or not last_whole(run) else None
     with runs.claim(judges, name), _interrupts(stop), _memory(settings):
         begun = None if prepared else unfinished.begun(run, settings, examples)
-        memory.give_back_freed()
         progress({"stage": "load", "done": 0, "of": 1, "eta_s": None})
         backbone = backbones.load(settings.base, cache)
         progress({"stage": "load", "done": 1, "of": 1, "eta_s": None})
@@ -77,6 +77,8 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
         model = JudgeModel(backbone, settings.lora, settings.copies, settings.seed, begun.scales)
         reporter = Reporter(progress, stop)
         trainer = _trainer(model, begun, run, reporter)
+        if is_short(backbone, begun.settings, cast(Forests, trainer.train_dataset).longest):
+            memory.give_back_freed()
         if trainer.checkpoint_over is not None:
             backbone.model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         trainer.go_on(last_whole(run), runs.to_keep(run))

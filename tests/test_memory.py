@@ -12,13 +12,20 @@ pytest.importorskip("torch", reason="torch is not installed: the judge's tests d
 from judge.memory import Facts, available_mb, peak_mb
 
 SMOLLM2 = Facts(layers=30, hidden=576, intermediate=1536, heads=9, key_heads=3, head_dim=64, weights_mb=513.0)
-# tokens, checkpointing, MB: peak resident memory of two steps over a tree of five turns, less 380 MB of libraries
-MEASURED = [(512, False, 1412), (1024, False, 2153), (2048, False, 3725), (512, True, 775), (2048, True, 955)]
+# tokens, checkpointing, freed memory given back, MB: peak resident memory of two and of three steps over a tree of five
+# turns, less 380 MB of libraries; glibc 2.36
+MEASURED = [
+    (512, False, True, 1412), (1024, False, True, 2153), (2048, False, True, 3725), (512, True, True, 775),
+    (2048, True, True, 955), (1024, False, False, 3941), (2048, False, False, 6654), (1024, True, False, 1733),
+    (2048, True, False, 2923),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("tokens", "checkpointing", "measured"), MEASURED)
-def test_peak_is_within_a_quarter_of_what_was_measured(tokens: int, checkpointing: bool, measured: int) -> None:
-    assert peak_mb(SMOLLM2, tokens, checkpointing, 16) == pytest.approx(measured, rel=0.25)
+@pytest.mark.parametrize(("tokens", "checkpointing", "lean", "measured"), MEASURED)
+def test_peak_is_within_a_quarter_of_what_was_measured(
+    tokens: int, checkpointing: bool, lean: bool, measured: int
+) -> None:
+    assert peak_mb(SMOLLM2, tokens, checkpointing, 16, lean) == pytest.approx(measured, rel=0.25)
 
 
 def test_available_memory_is_some_of_the_machines() -> None:
