@@ -84,24 +84,33 @@ def curve(examples: Sequence[Example], cache: Path, how: Plan = Plan(), *, kept:
 
 
 def _skipped(prepared: Prepared, states: States) -> Result:
-    """What becomes of every label: some were left out at once, others are about replies that cannot be read."""
+    """What becomes of every label: some were left out at once, others are about replies that are cut or cannot be read."""
     lost = list(prepared.left_out)
     for e in prepared.examples:
         labels: list[Score | Comparison] = [*e.scores, *(c for c in e.comparisons if c.margin is None)]
         for label in labels:
             nodes = (label.node,) if isinstance(label, Score) else (label.left, label.right)
-            whys = [why for n in nodes if (why := states.vectors.skipped.get((e.tree.id, n)))]
-            if whys:
+            if whys := [why for n in nodes if (why := _why(states, e, n))]:
+                whys.sort(key=lambda why: why.startswith("cut"))  # what leaves a label out goes before what only cuts it
                 level = level_of(label.dimension) if isinstance(label, Score) else label.level
                 other = nodes[1] if len(nodes) > 1 else None
                 lost.append(Skipped(whys[0], e.tree.id, nodes[0], other, level, label.dimension))
     return summary(count(prepared.examples) + len(prepared.left_out), lost)
 
 
+def _why(states: States, example: Example, node: str) -> str | None:
+    """Why a reply was not read, or not from its dialogue's beginning."""
+    tree, vectors = example.tree, states.vectors
+    if why := vectors.skipped.get((tree.id, node)):
+        return why
+    whole = sum(vectors.tokens.get((tree.id, n.id), 0) for n in tree.path(node))
+    return f"cut at its beginning to {vectors.max_path:,} tokens" if whole > vectors.max_path else None
+
+
 def too_little(card: Result) -> str | None:
     """Why no curve can be drawn from data with this card (``examples.data_card``), and what to do; None when it can."""
     train = card["trees"]["train"] + card["trees"]["validation"]
-    test = card.get("groups_with_test_pairs", card["trees"]["test"])
+    test = card["groups_with_test_pairs"]
     pairs = sum(row.get("test_pairs", 0) + row.get("test_derived", 0) for row in card["rows"])
     if train >= LEAST_TRAIN and test >= LEAST_TEST and pairs >= LEAST_PAIRS:
         return None

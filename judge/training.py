@@ -46,12 +46,13 @@ class Trained:
 
 def train(examples: list[Example], name: str, judges: Path, cache: Path, settings: Settings, *, parts: Split | None = None,
           progress: Progress = lambda line: None, stop: threading.Event | None = None, made_by: str = "",
-          begin_again: bool = False) -> Trained:  # fmt: skip
+          begin_again: bool = False, at: str = "") -> Trained:  # fmt: skip
     """Train a judge called ``name`` under ``judges``, or go on with a run that was interrupted.
 
     ``parts``: which trees are for what (default: dealt by the settings' seed). ``stop``: set, it ends after the step with
     a checkpoint; so does Ctrl+C. Where ``runs.ask_to_keep`` was called, that ends it as a judge: the best one until then.
-    ``begin_again``: an interrupted run of this name is dropped, and everything that is rated now is learned from.
+    ``begin_again``: an interrupted run of this name is dropped, and everything that is rated now is learned from. ``at``:
+    when the labels were read, ISO 8601 in UTC (default: now); later ones are not learned from.
 
     Raises:
         JudgeError: too little data, a name taken, another run under that name, no such backbone, no memory, a full disk.
@@ -60,7 +61,7 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
     if folder.is_dir():
         raise JudgeError(f"There is a judge {name!r} already. Judges never change: choose another name.")
     run = runs.folder(judges, name)
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")  # labels given later are not learned from
+    at = at or datetime.now(UTC).isoformat(timespec="milliseconds")
     stop = stop or threading.Event()
     prepared = usable(examples, settings, parts) if begin_again or not last_whole(run) else None
     with runs.claim(judges, name), _interrupts(stop), _memory(settings):

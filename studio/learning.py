@@ -92,6 +92,7 @@ def sentences(found: dict[str, Any]) -> str:
         beside = "" if longer is None else f", the longer reply in {longer:.3f}"
         lines.append(f"On {found['n']} pairs of {found['trees']['test']} unseen dialogues; a coin is right in 0.500{beside}. "
                      "A quick judge, whose backbone stays as it is.")  # fmt: skip
+    lines.append(f"Labels: {found['skipped']['sentence']}")
     return "\n".join([*lines, found["verdict"]["text"]])
 
 

@@ -158,7 +158,7 @@ def cancel(studio: Studio, key: str) -> Row:
 
 
 def _labelled(studio: Studio) -> Labelled:
-    """Trees with the person's own labels (and the pairs that their scores imply), and what every judge said there."""
+    """Trees with the person's own labels as they stand now (and the pairs that their scores imply), and what every judge said there."""
     who = studio.config.annotator
     key = (str(studio.store.home), studio.store.stamp(), who)
     if key not in _cache:
@@ -166,10 +166,7 @@ def _labelled(studio: Studio) -> Labelled:
         with teaching.judging():
             for tree in studio.store.rated_trees():
                 dump = studio.store.dump_tree(tree)
-                mine = {
-                    k: [r for r in dump[k] if r["annotator"] == who and r["round"] == 1]
-                    for k in ("scores", "comparisons")
-                }
+                mine = {k: _own(dump[k], who) for k in ("scores", "comparisons")}
                 rated.append(from_dump(dump | mine))
                 said[tree] = _by_judge(dump["judge_scores"])
             # all at once: dialogues with one question are one group, and none of them unseen where one was learned
@@ -177,6 +174,15 @@ def _labelled(studio: Studio) -> Labelled:
         _cache.clear()
         _cache[key] = [(e, said[e.tree.id]) for e in prepared if e.scores or e.comparisons]
     return _cache[key]
+
+
+def _own(rows: Iterable[Row], who: str) -> list[Row]:
+    """A person's labels with their own corrections, without those of a second pass over what somebody else had judged."""
+    things: dict[tuple[Any, ...], list[Row]] = {}
+    for r in (r for r in rows if r["annotator"] == who):
+        nodes = sorted(r[key] for key in ("node_id", "left_node", "right_node") if r.get(key))
+        things.setdefault((*nodes, r.get("level"), r["dimension"]), []).append(r)
+    return [r for same in things.values() if any(r["round"] == 1 for r in same) for r in same]
 
 
 def _by_judge(stored: Iterable[Row]) -> dict[str, dict[str, dict[str, readings.Score]]]:

@@ -64,6 +64,7 @@ def train(store: Store, media: Media, name: str, settings: Settings, on_line: Ca
     with judging():
         from judge import files, training
 
+        at = now()  # labels given from here on may not be learned from
         rated = examples(store, media, store.rated_trees())
         folder = judges_folder(store.home) / files.check_name(name)
         if folder.is_dir() and name not in {row["name"] for row in store.judges()}:
@@ -72,7 +73,7 @@ def train(store: Store, media: Media, name: str, settings: Settings, on_line: Ca
         else:
             trained = training.train(
                 rated, name, folder.parent, backbones_folder(store.home), settings,
-                progress=on_line, stop=stop, made_by=made_by, begin_again=begin_again,
+                progress=on_line, stop=stop, made_by=made_by, begin_again=begin_again, at=at,
             )  # fmt: skip
         answer: dict[str, Any] = {
             "name": name, "steps": trained.step, "interrupted": trained.folder is None, "ended": trained.ended,
@@ -204,7 +205,7 @@ def sentence(answer: dict[str, Any]) -> str:
             lines.append(
                 f"On {pairs['n']} {words} {pairs['trees']} unseen dialogues it is right in {_estimate(pairs)}."
             )
-            lines.append(f"Beside it: {_beside(pairs, report if kind == 'pairs' else {})}.")
+            lines.append(f"Beside it: {_beside(pairs)}.")
     if "untested" in report:
         lines.append(report["untested"])
     return "\n".join(lines)
@@ -216,16 +217,16 @@ def _estimate(pairs: dict[str, Any]) -> str:
     return f"{value:.3f}" + (f" ({span[0]:.3f} to {span[1]:.3f})" if span else "")
 
 
-def _beside(pairs: dict[str, Any], report: dict[str, Any]) -> str:
+def _beside(pairs: dict[str, Any]) -> str:
     words = {"coin": "a coin", "majority": "always the commoner side", "longer": "the longer one"}
     rows = [
         f"{words.get(name, name)} {_estimate(row)}"
         for name, row in pairs["baselines"].items()
         if row["value"] is not None
     ]
-    rows += [
-        f"{name} {_estimate(row)}" for name, row in report.get("others", {}).items() if row.get("accuracy") is not None
-    ]
+    rows += [f"{name} {_estimate(row)}" for name, row in pairs.get("others", {}).items() if row.get("value") is not None]
+    if ceiling := pairs.get("ceiling"):
+        rows.append(f"people among themselves {_estimate(ceiling)} on {ceiling['n']} that were judged twice")
     return "; ".join(rows)
 
 

@@ -284,3 +284,15 @@ def test_cross_validation_still_tells_words_apart(base: Path, tmp_path: Path) ->
     assert len(scores) == 120
     pairs = [pair for _, pair in human.across_trees(scores)]
     assert sum((p.left > p.right) == (p.outcome == "left") for p in pairs) / len(pairs) > 0.8
+
+
+def test_what_the_curve_cuts_and_leaves_out_is_counted(base: Path) -> None:
+    made = trees(60)
+    made[0].tree.nodes["t000q"].parts[0] = Part("text", "a question that is far too long " * 60)
+    made[1].tree.nodes["t001r0"].parts[0] = Part("text", "a reply that is far too long " * 300)
+    found = drawn(made, base, max_path=512)
+    assert (found["skipped"]["total"], found["skipped"]["cut"], found["skipped"]["left_out"]) == (60, 1, 1)
+    assert "1 cut at their beginning" in found["skipped"]["sentence"]
+    from studio.learning import sentences
+
+    assert found["skipped"]["sentence"] in sentences(found)

@@ -106,13 +106,14 @@ def test_the_command_line_draws_it_too(own_home: Path, base: Path, capsys: pytes
     store.close()
     assert cli.main(["train", "--curve", "--base", str(base)]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 6
+    assert len(said) == 7
+    assert said[5] == "Labels: 216 labels, all usable."
     assert [re.match(r" +\d+ ratings of \d+ dialogues: [01]\.\d{3}, 95 % interval [01]\.\d{3} to [01]\.\d{3}", line) is not None
             for line in said[:4]] == [True] * 4  # fmt: skip
     assert "a coin is right in 0.500, the longer reply in " in said[4]
     kept = learning.kept(own_home)
     assert kept
-    assert said[5] == kept["verdict"]["text"]
+    assert said[6] == kept["verdict"]["text"]
 
 
 def test_a_judge_or_a_curve_but_not_both_or_neither(capsys: pytest.CaptureFixture[str]) -> None:

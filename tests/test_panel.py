@@ -206,11 +206,22 @@ def replies(studio: Studio, tree: str) -> list[str]:
 def test_other_peoples_labels_are_not_yours(rated: tuple[Studio, list[str]]) -> None:
     studio, _ = rated
     _, b = plant(studio, "q", "r")
-    studio.store.rate(b, "L1", 2, "bob")
-    studio.store.rate(b, "L1", 2, "ann", 2)
-    studio.store.save_judge_scores("one", [(b, "L1", 2.0, 0.0)])
+    studio.store.rate(b, "L4", 2, "bob")
+    studio.store.rate(b, "L4", 2, "ann", 2)
+    studio.store.save_judge_scores("one", [(b, "L4", 2.0, 0.0)])
     [found] = call(studio, "panel_agreement", chosen=["one"])["judges"]
     assert (found["trees"], found["rows"]) == (15, [])
+
+
+def test_a_correction_of_yours_is_what_a_judge_is_held_against(rated: tuple[Studio, list[str]]) -> None:
+    studio, _ = rated
+    _, b = plant(studio, "q", "r")
+    studio.store.rate(b, "L4", 0, "ann")
+    studio.store.rate(b, "L4", 2, "ann", 2)
+    studio.store.save_judge_scores("one", [(b, "L4", 2.0, 0.0)])
+    [found] = call(studio, "panel_agreement", chosen=["one"])["judges"]
+    [row] = [row for row in found["rows"] if row["dimension"] == "L4"]
+    assert (row["scores"]["n"], row["scores"]["agreement"]["value"]) == (1, 1.0)
 
 
 def test_a_judge_that_does_not_say_what_it_learned_from_claims_nothing(
