@@ -91,7 +91,9 @@ def _skipped(prepared: Prepared, states: States) -> Result:
         for label in labels:
             nodes = (label.node,) if isinstance(label, Score) else (label.left, label.right)
             if whys := [why for n in nodes if (why := _why(states, e, n))]:
-                whys.sort(key=lambda why: why.startswith("cut"))  # what leaves a label out goes before what only cuts it
+                whys.sort(
+                    key=lambda why: why.startswith("cut")
+                )  # what leaves a label out goes before what only cuts it
                 level = level_of(label.dimension) if isinstance(label, Score) else label.level
                 other = nodes[1] if len(nodes) > 1 else None
                 lost.append(Skipped(whys[0], e.tree.id, nodes[0], other, level, label.dimension))

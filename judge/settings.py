@@ -16,9 +16,9 @@ MAX_STEP, STEPS_AN_EPOCH = 4096, 16  # tokens; steps: what little data is divide
 @dataclass(frozen=True)
 class Settings:
     """How to train. Tokens: ``max_tokens`` of one tree's packed sequence, ``pack_tokens`` of several trees' and ``max_path``
-    of a dialogue (None: chosen by ``judge.sizes``), ``batch_tokens`` of one step of the optimizer over all processes (None: a sixteenth of the data, at
-    most 4,096, so that little data too gets steps enough). ``checkpointing``: compute activations twice to save memory
-    (None: where a sequence is too long for the memory)."""
+    of a dialogue (None: chosen by ``judge.sizes``), ``batch_tokens`` of one step of the optimizer over all processes (None:
+    a sixteenth of the data, at most 4,096, so that little data too gets steps enough). ``checkpointing``: compute
+    activations twice to save memory (None: where a sequence is too long for the memory)."""
 
     base: str = BUILTIN
     level: str = "both"

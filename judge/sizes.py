@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 LEAST_PATH, USUAL_TOKENS, STEP = 512, 2048, 64  # tokens
 SHARE = 0.6  # of the free memory that a step of training may take
-QUICK_SHARE = 0.25  # of the free memory that it may take rather than compute activations twice, which takes a third longer
+QUICK_SHARE = (
+    0.25  # of the free memory that it may take rather than compute activations twice, which takes a third longer
+)
 PACKED_ON_CPU = 1024  # tokens: short trees are packed no further on a processor, where more at once is no quicker
 
 

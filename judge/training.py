@@ -129,7 +129,10 @@ def _trainer(model: JudgeModel, begun: Run, run: Path, reporter: Reporter) -> Ju
     train, held_out = (begun.parts.of(begun.examples, part) for part in ("train", "validation"))
     data = Forests(train, model.encoder, model.head.rows, copies=s.copies, **common)
     step, packed = step_tokens(s, data.tokens, world)
-    accumulate = max(1, round(step / (packed * world)))
+    data.bundle(packed)
+    accumulate = max(
+        1, round(step * len(data) / (data.tokens * world))
+    )  # sequences of a step: some are longer than packed
     data.bundle(packed, world * accumulate)
     validation = _readable(held_out, model, common)
     steps_an_epoch = len(data) // (world * accumulate)

@@ -11,6 +11,7 @@ from judge.examples import ENOUGH
 from judge.rubric import row_of
 from studio import StudioError, readings, teaching, versions
 from studio.actions import Studio
+from studio.verdicts import verdict
 
 BASELINES = {"coin": "a coin", "longer": "the longer reply", "majority": "majority class"}
 CONSTANTS = {"always_3": "always 3", "always_top": "always the top score", "majority": "always the commonest score"}
@@ -35,7 +36,7 @@ def about(studio: Studio, dimension: str) -> dict[str, Any]:
     pairs, derived, scores = (_of(report, what, dimension) for what in ("pairs", "derived", "scores"))
     told = {"judge": row["name"], "dimension": dimension, "labels": facts.trained.get(dimension, 0),
             "derived_labels": facts.derived_labels.get(dimension, 0), "enough": ENOUGH, "created_at": row["created_at"],
-            "since": studio.store.labels_since(versions.labels_at(row)), "verdict": versions.verdict(pairs[0] if pairs else None),
+            "since": studio.store.labels_since(versions.labels_at(row)), "verdict": verdict(pairs[0] if pairs else None),
             "pairs": _pairs(*pairs) if pairs else None, "derived": _pairs(*derived) if derived else None,
             "scores": _scores(*scores) if scores else None, "untested": None}  # fmt: skip
     if not pairs and not scores:

@@ -19,6 +19,7 @@ from studio import StudioError
 from studio.media import Media
 from studio.store import Store, now
 from studio.store.judges import ZERO_SHOT, score_rows
+from studio.verdicts import verdict
 
 if TYPE_CHECKING:
     from judge.training import Settings
@@ -206,6 +207,8 @@ def sentence(answer: dict[str, Any]) -> str:
                 f"On {pairs['n']} {words} {pairs['trees']} unseen dialogues it is right in {_estimate(pairs)}."
             )
             lines.append(f"Beside it: {_beside(pairs)}.")
+            if says := verdict(pairs)["says"]:
+                lines.append(f"That is {says}." if "than" in says else f"There are {says}.")
     if "untested" in report:
         lines.append(report["untested"])
     return "\n".join(lines)
@@ -224,7 +227,9 @@ def _beside(pairs: dict[str, Any]) -> str:
         for name, row in pairs["baselines"].items()
         if row["value"] is not None
     ]
-    rows += [f"{name} {_estimate(row)}" for name, row in pairs.get("others", {}).items() if row.get("value") is not None]
+    rows += [
+        f"{name} {_estimate(row)}" for name, row in pairs.get("others", {}).items() if row.get("value") is not None
+    ]
     if ceiling := pairs.get("ceiling"):
         rows.append(f"people among themselves {_estimate(ceiling)} on {ceiling['n']} that were judged twice")
     return "; ".join(rows)

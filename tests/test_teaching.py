@@ -153,12 +153,23 @@ def test_a_judge_of_an_imported_file_cannot_name_another_folder(rated: Path) -> 
 
 
 def test_the_closing_lines_put_every_rival_and_the_ceiling_beside_the_figure() -> None:
-    figures = {"n": 40, "trees": 9, "accuracy": 0.7, "interval": [0.6, 0.8],
+    figures: dict[str, Any] = {"n": 40, "trees": 9, "accuracy": 0.7, "interval": [0.6, 0.8],
                "baselines": {"coin": {"value": 0.5}, "longer": {"value": None}},
                "others": {"frozen backbone, fitted head": {"value": 0.65, "interval": [0.5, 0.7]}},
                "ceiling": {"n": 12, "value": 0.8, "interval": None}}  # fmt: skip
-    answer = {"interrupted": False, "name": "a", "steps": 3, "ended": "finished", "data": {}, "report": {"pairs": figures, "derived": figures}}
+    answer = {
+        "interrupted": False,
+        "name": "a",
+        "steps": 3,
+        "ended": "finished",
+        "data": {},
+        "report": {"pairs": figures, "derived": figures},
+    }
     lines = teaching.sentence(answer).splitlines()
     beside = ("Beside it: a coin 0.500; frozen backbone, fitted head 0.650 (0.500 to 0.700); people among themselves 0.800 on 12 "
               "that were judged twice.")  # fmt: skip
     assert [lines[2], lines[4]] == [beside, beside]
+    figures["baselines"]["longer"] = {"value": 0.75, "difference_interval": [-0.1, 0.02]}
+    assert teaching.sentence(answer).splitlines()[3] == "That is not better than picking the longer reply."
+    figures["interval"] = None
+    assert teaching.sentence(answer).splitlines()[3] == "There are too few dialogues for an interval."

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: make test installs it")
 
-from judge import backbones, sizes  # noqa: E402
-from judge.settings import Settings, step_tokens  # noqa: E402
+from judge import backbones, sizes
+from judge.settings import Settings, step_tokens
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
