@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -214,7 +215,9 @@ def with_lora(model: nn.Module, lora: LoraSettings) -> nn.Module:
     config = peft.LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=sorted(wanted), bias="none"
     )
-    return peft.PeftModel(model, config, autocast_adapter_dtype=True)
+    with warnings.catch_warnings():  # peft asks transformers by a name that is deprecated there
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        return peft.PeftModel(model, config, autocast_adapter_dtype=True)
 
 
 def _sees(name: str) -> bool:

@@ -293,3 +293,13 @@ def test_merged_copy_works_without_this_program(learned: tuple[Trained, Any], tm
     head = load_file(tmp_path / "merged" / "score_head.safetensors")
     scored = Scorer(model).tree(example)["good"].logits["L1"]
     assert float(head["weight"][0, ROWS.index("L1")] @ theirs) == pytest.approx(scored, abs=1e-4)
+
+
+def test_a_step_holds_the_tokens_that_were_asked_for(tmp_path: Path, base: Path) -> None:
+    """Trees longer than what short ones are packed to stand alone, and count as long as they are."""
+    examples = taught(24)
+    for e in examples:
+        e.tree.nodes["q"].parts[0] = Part("text", "why " * 500)
+    done = quick(examples, tmp_path, base, validation=4, epochs=1, batch_tokens=4096, max_tokens=None, max_path=None)
+    assert done.card["settings"]["pack_tokens"] == 1024
+    assert done.step == 10  # 20 trees of 2,040 tokens
