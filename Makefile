@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export CMAKE_ARGS ?= -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF
 ARGS ?=
 
-.PHONY: run judge test lint format perf screenshots clean help
+.PHONY: run test lint format perf screenshots clean help
 .DELETE_ON_ERROR:
 
 help:            ## what can be made
@@ -15,8 +15,6 @@ help:            ## what can be made
 
 run: $(VENV)/.installed-run  ## make the environment and open the studio (ARGS="--port 8000" and the like)
 	@$(BIN)/intermt-studio serve $(ARGS)
-
-judge: $(VENV)/.installed-judge  ## add what training a judge needs (torch, transformers, peft: large)
 
 test: $(VENV)/.installed-test  ## run every test; browser tests where a Chromium is installed
 	@echo "== tests"
@@ -44,15 +42,12 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed-run: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "== installing intermt-studio (the first time compiles llama.cpp: 3 to 10 minutes)"
-	@$(PIP) install -q -c constraints.txt -e '.[llama]' || { \
-	  echo "== llama-cpp-python could not be built: the built-in model is missing. To add it: apt install build-essential cmake, then make run"; \
-	  $(PIP) install -q -c constraints.txt -e . ; }
-	@touch $@
-
-$(VENV)/.installed-judge: $(VENV)/.installed-run
-	@echo "== installing what judges need (torch and friends: a large download)"
-	@$(PIP) install -q -c constraints.txt -e '.[judge]'
+	@echo "== installing intermt-studio (the first time fetches torch and compiles llama.cpp: 5 to 15 minutes)"
+	@$(PIP) install -q -c constraints.txt -e .
+	@$(PIP) install -q -c constraints.txt -e '.[llama]' || \
+	  echo "== llama-cpp-python could not be built: the built-in model is missing. To add it: apt install build-essential cmake, then: touch pyproject.toml, make run"
+	@$(PIP) install -q -c constraints.txt -e '.[judge]' || \
+	  echo "== what judges need could not be installed: chatting and rating work, training does not. To add it: touch pyproject.toml, make run"
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
@@ -60,4 +55,4 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) install -q -c constraints.txt -e '.[llama,judge,retrieve,images,checks,test]' || { \
 	  echo "== llama-cpp-python could not be built: tests of the built-in model will be skipped. To add it: apt install build-essential cmake"; \
 	  $(PIP) install -q -c constraints.txt -e '.[judge,retrieve,images,checks,test]' ; }
-	@touch $@ $(VENV)/.installed-run $(VENV)/.installed-judge
+	@touch $@ $(VENV)/.installed-run

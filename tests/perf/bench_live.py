@@ -25,7 +25,7 @@ BLOCKS, RATINGS = 8, 25  # of ratings, idle and while a judge trains
 
 def measure() -> list[Row]:
     """Three rows; both sides of each in turn, in one process, with the live judge's single thread."""
-    need("torch", how="make judge installs it")
+    need("torch", how="make run installs it")
     import torch
 
     with tempfile.TemporaryDirectory() as home:
