@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,12 @@ def test_lora_and_the_fitted_head_stand_beside_each_other(base: Path, trees: lis
     report = human.report_on(judges, examples)
     assert report["derived"]["others"][human.FROZEN]["n"] == report["derived"]["n"] > 20
     assert human.FROZEN in "\n".join(human.lines(report))
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert human.trained(examples, plan, tmp_path) == judges[human.LORA]  # what a stopped run had done is not done again
+    assert human.probe(examples, plan, tmp_path) == judges[human.FROZEN]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == kept
+    with pytest.raises(JudgeError, match="is of other dialogues or settings"):
+        human.trained(examples, replace(plan, rank=4), tmp_path)
 
 
 def test_pairs_across_trees_are_of_different_groups_and_scores() -> None:

@@ -5,7 +5,7 @@
 Every tree is in the test once. Two judges stand beside each other: one trained with LoRA, and the plain backbone with a
 fitted head. Pearson, Spearman and pair accuracy (of replies of different trees with different scores) are told with n and
 intervals by tree, beside always saying the top score, which is often right and never useful, the commonest one, and
-which dialogue is longer.
+which dialogue is longer. After a stop the same command goes on with what is in OUT_FOLDER.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from judge import backbones, frozen
+from judge import backbones, files, frozen
 from judge.evaluation import PairResult, ScoreResult, evaluate
 from judge.examples import Example, level_of, read
 from judge.experiments.run import figure, to_stderr
-from judge.groups import folds
+from judge.groups import Split, folds
 from judge.labels import prepare
 from judge.measure import Reads, measure
 from judge.model import JudgeModel, LoraSettings, scales_now
 from judge.report import write
 from judge.rubric import JudgeError, check
 from judge.scoring import Scorer
-from judge.settings import Settings
+from judge.settings import Settings, settings_from
 from judge.training import train
 
 LORA, FROZEN = "LoRA", "frozen backbone, fitted head"
@@ -108,21 +108,34 @@ def trained(examples: list[Example], plan: Plan, out: Path) -> dict[Reply, Rated
                         lora=LoraSettings(rank=plan.rank, alpha=2 * plan.rank))  # fmt: skip
     found: dict[Reply, Rated] = {}
     for fold in folds(examples, plan.folds):
-        done = train(
-            examples, f"fold-{fold.seed}", out / "judges", out / "backbones", settings, parts=fold, progress=to_stderr
-        )
-        assert done.folder  # it was not interrupted, or KeyboardInterrupt would have been raised
-        found |= rated(Scorer.load(done.folder, out / "backbones"), fold.of(examples, "test"))
+        name = f"fold-{fold.seed}"
+        folder = out / "judges" / name
+        if not folder.is_dir():
+            done = train(examples, name, out / "judges", out / "backbones", settings, parts=fold, progress=to_stderr)
+            if done.folder is None:
+                raise JudgeError(f"Stopped after step {done.step} of {name}. The same command goes on from there.")
+        elif not _same(files.read_card(folder), fold, settings):
+            raise JudgeError(f"{folder} is of other dialogues or settings. Choose another folder for what comes out.")
+        found |= rated(Scorer.load(folder, out / "backbones"), fold.of(examples, "test"))
     return found
 
 
-def probe(examples: Sequence[Example], plan: Plan, cache: Path) -> dict[Reply, Rated]:
+def _same(card: Mapping[str, Any], fold: Split, settings: Settings) -> bool:
+    """Whether a kept judge is what this fold would train."""
+    kept = settings_from(card["settings"])
+    asked = replace(
+        settings, max_tokens=kept.max_tokens, pack_tokens=kept.pack_tokens, checkpoint_over=kept.checkpoint_over
+    )
+    return kept == asked and card["split"] == json.loads(json.dumps(asdict(fold)))
+
+
+def probe(examples: Sequence[Example], plan: Plan, out: Path) -> dict[Reply, Rated]:
     """The head alone on the backbone as it is: every dialogue is read once, and each fold's head is fitted to the others.
 
     Hidden states are standardised by the training folds; the loss is the judge's own, with weight decay.
     """
-    model = JudgeModel(backbones.load(plan.base, cache), LoraSettings(rank=0), 0)
-    vectors = frozen.read(model, examples, plan.max_path,
+    model = JudgeModel(backbones.load(plan.base, out / "backbones"), LoraSettings(rank=0), 0)
+    vectors = frozen.read(model, examples, plan.max_path, out / "states",
                           progress=lambda done, of, left: to_stderr({"stage": "read", "done": done, "of": of, "eta_s": left}))  # fmt: skip
     found: dict[Reply, Rated] = {}
     for fold in folds(examples, plan.folds):
@@ -187,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
             raise JudgeError(
                 f"{len(examples)} dialogues with a {plan.dimension} do not fill {plan.folds} folds. Ask for fewer."
             )
-        judges = {FROZEN: probe(examples, plan, out / "backbones")}
+        judges = {FROZEN: probe(examples, plan, out)}
         if not frozen_only:
             judges = {LORA: trained(examples, plan, out), **judges}
         out.mkdir(parents=True, exist_ok=True)
