@@ -15,6 +15,12 @@ window.studioJudgeVersions = (() => {
     return `${percent(p.accuracy)}${span}, n ${p.n}; ${words}`;
   }
 
+  function offBy(s) {
+    const span = s.interval ? ` (${s.interval[0].toFixed(2)}–${s.interval[1].toFixed(2)})` : '';
+    const beside = Object.entries(s.beside).map(([name, value]) => `${name} ${value.toFixed(2)}`).join(', ');
+    return `Scores: off by ${s.error.toFixed(2)} points${span}, n ${s.n}; ${beside}`;
+  }
+
   function whose(v, annotator) {
     if (v.mixed) return 'People, and pairs derived from scores';
     if (v.by.length === 1 && v.by[0] === annotator) return 'You';
@@ -22,16 +28,19 @@ window.studioJudgeVersions = (() => {
   }
 
   function accuracy(v, annotator) {
-    if (!v.pairs) {
-      const why = v.untested || 'Not tested: no comparison among the test dialogues.';
-      return [h('span', {}, why), h(`div.judge-verdict.${v.verdict.kind}`, {}, v.verdict.says)];
-    }
     const who = whose(v, annotator), line = (name, p) => h('div', {}, h('b', {}, name), `: ${figure(p)}`);
-    return [line(who, v.pairs),
-      v.verdict.says ? h(`div.judge-verdict.${v.verdict.kind}`, {}, v.verdict.says) : null,
+    const derived = v.derived ? `Pairs derived from scores: ${figure(v.derived)}` : '';
+    const scores = v.scores ? offBy(v.scores) : '';
+    const says = v.verdict.says ? h(`div.judge-verdict.${v.verdict.kind}`, {}, v.verdict.says) : null;
+    const tested = v.pairs || v.derived || v.scores;
+    const none = tested ? 'No comparison of people among the test dialogues.' : v.untested || 'Not tested: no label among the test dialogues.';
+    return [v.pairs ? line(who, v.pairs) : h('span', {}, none),
+      v.pairs ? says : null,
       v.own && who !== 'You' ? line('You', v.own) : null,
-      v.derived ? h('div.soft', {}, `Pairs derived from scores: ${figure(v.derived)}`) : null,
-      v.pairs.interval_note ? h('div.soft', {}, v.pairs.interval_note) : null].filter(Boolean);
+      derived ? h(v.pairs ? 'div.soft' : 'div', {}, derived) : null,
+      v.pairs ? null : says,
+      scores ? h('div.soft', {}, scores) : null,
+      v.pairs?.interval_note ? h('div.soft', {}, v.pairs.interval_note) : null].filter(Boolean);
   }
 
   let doubted = null;  // the judge whose "Use live" was pressed once although it is no better than a baseline

@@ -43,7 +43,25 @@ class Backbone:
 
     @property
     def max_positions(self) -> int:
-        return int(self.model.config.get_text_config().max_position_embeddings)  # type: ignore[operator, union-attr]
+        """Tokens of a dialogue that can be read exactly.
+
+        LongRoPE turns all tokens otherwise once one stands beyond the original length, so packed replies, which are of
+        several lengths, stay within that.
+        """
+        text = self.model.config.get_text_config()  # type: ignore[operator, union-attr]
+        most = int(text.max_position_embeddings)
+        rope = getattr(text, "rope_parameters", None) or {}
+        for kind in (rope, *(part for part in rope.values() if isinstance(part, dict))):
+            if kind.get("rope_type") == "longrope":
+                most = min(most, int(kind.get("original_max_position_embeddings") or most))
+        return most
+
+    @property
+    def loaded_mb(self) -> float:
+        """Memory that its weights take where a judge is trained: 0 until they are there."""
+        where = "cuda" if torch.cuda.is_available() else "cpu"
+        there = [p for p in self.model.parameters() if p.device.type == where]
+        return sum(p.numel() * p.element_size() for p in there) / 2**20
 
     @property
     def card(self) -> dict[str, Any]:
@@ -59,7 +77,7 @@ def load(name: str, cache: Path, device: str | None = None, dtype: torch.dtype |
         JudgeError: not found, not readable, no weights without code of their own, or too large for the memory.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
+    dtype = dtype or _dtype(device)
     path = locate(name, cache)
     attention.register()
     try:
@@ -103,10 +121,15 @@ def load_encoder(name: str, cache: Path) -> Backbone:
         config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
         support.check_class(config)
         with torch.device("meta"):
-            model = transformers.AutoModel.from_config(config, dtype=torch.float32)
+            model = transformers.AutoModel.from_config(config, dtype=_dtype())
         return Backbone(name, model, _encoder(path, config, model), "")
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unloadable(name, error) from error
+
+
+def _dtype(device: str | None = None) -> torch.dtype:
+    cuda = torch.cuda.is_available() if device is None else device == "cuda"
+    return torch.bfloat16 if cuda else torch.float32
 
 
 def _unloadable(name: str, error: Exception) -> JudgeError:

@@ -16,7 +16,7 @@ from judge.examples import Comparison, Example, Score, level_of
 from judge.groups import group_of
 from judge.labels import Skipped
 from judge.packing import Forest, Item, Part, Piece, bundle, pack, plan_items
-from judge.rubric import JudgeError, dimensions
+from judge.rubric import JudgeError, Scales
 from studio.tree import Tree
 
 Batch = dict[str, Any]
@@ -77,10 +77,13 @@ class Forests(Dataset[Batch]):
     take equally many. ``skipped``: labels that cannot be read, and those read without their beginning, with the reason.
     """
 
-    def __init__(self, examples: Sequence[Example], encoder: Encoder, rows: Sequence[str], *, max_tokens: int, max_path: int,
+    def __init__(self, examples: Sequence[Example], encoder: Encoder, scales: Scales, *, max_tokens: int, max_path: int,
                  copies: int = 0, seed: int = 0, multiple: int = 1, empty: bool = False) -> None:  # fmt: skip
-        """``empty``: there may be nothing to learn from. Raises JudgeError: there is nothing to learn from."""
-        self.rows = {row: i for i, row in enumerate(rows)}
+        """``scales``: the head's rows; ``empty``: there may be nothing to learn from.
+
+        Raises JudgeError: there is nothing to learn from.
+        """
+        self.scales = {row: tuple(values) for row, values in scales.items()}
         self.copies, self.seed = copies, seed
         self.reader = Reader(encoder, examples)
         self.groups = {e.tree.id: group_of(e) for e in examples}
@@ -152,14 +155,14 @@ class Forests(Dataset[Batch]):
             weights = resampled(self.groups[tree], self.copies, self.seed)
             for label in self.labels[tree, item]:
                 placed.append((label, [replies[tree, n, root] for n in label_nodes(label)], weights))
-        return label_tensors(placed, self.rows, self.copies)
+        return label_tensors(placed, self.scales, self.copies)
 
     def _plan(self, example: Example, max_tokens: int, max_path: int) -> None:
         labels = labels_of(example)
         for label in labels:
-            if row_of_label(label) not in self.rows:
+            if row_of_label(label) not in self.scales:
                 self.skipped.append(_skipped(example, label, f"the judge has no dimension {label.dimension}"))
-        labels = [label for label in labels if row_of_label(label) in self.rows]
+        labels = [label for label in labels if row_of_label(label) in self.scales]
         tree = example.tree
         made = plan_items(tree, {_item(label) for label in labels},
                           lambda n: self.reader.piece(tree, n), max_tokens, max_path)  # fmt: skip
@@ -200,8 +203,9 @@ def _skipped(example: Example, label: Score | Comparison, reason: str) -> Skippe
     return Skipped(reason, example.tree.id, nodes[0], other, level, label.dimension)
 
 
-def label_tensors(labels: Sequence[Placed], rows: Mapping[str, int], copies: int) -> Batch:
-    """Labels as ``judge.losses.label_losses`` takes them; ``rows``: where a head has each dimension."""
+def label_tensors(labels: Sequence[Placed], scales: Scales, copies: int) -> Batch:
+    """Labels as ``judge.losses.label_losses`` takes them; ``scales``: the rows of a head, whatever the rubric says today."""
+    rows = {row: i for i, row in enumerate(scales)}
     scores: list[tuple[int, int, int]] = []
     pairs: list[tuple[int, int, int, int]] = []
     margins: list[float] = []
@@ -209,11 +213,11 @@ def label_tensors(labels: Sequence[Placed], rows: Mapping[str, int], copies: int
     for label, at, weight in labels:
         row = rows[row_of_label(label)]
         if isinstance(label, Score):
-            known = dimensions().get(label.dimension)
-            scores.append((at[0], row, known.values.index(label.value) if known else label.value))
+            scores.append((at[0], row, list(scales[label.dimension]).index(label.value)))
         else:
             pairs.append((at[0], at[1], row, OUTCOMES[label.outcome]))
-            margins.append(-1.0 if label.margin is None else label.margin / span_of(label.dimension))
+            span = scales[row_of_label(label)][-1] - scales[row_of_label(label)][0]
+            margins.append(-1.0 if label.margin is None else label.margin / span)
         weights[not isinstance(label, Score)].append(weight * label.weight)
     none = torch.zeros(0, 1 + copies)
     return {
@@ -223,12 +227,6 @@ def label_tensors(labels: Sequence[Placed], rows: Mapping[str, int], copies: int
         "score_weights": torch.stack(weights[0]) if weights[0] else none,
         "pair_weights": torch.stack(weights[1]) if weights[1] else none,
     }
-
-
-def span_of(dimension: str) -> int:
-    """How far the lowest and the highest score of a dimension are apart; 3 where the rubric does not know it."""
-    known = dimensions().get(dimension)
-    return known.values[-1] - known.values[0] if known else 3
 
 
 def resampled(group: str, copies: int, seed: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from judge.examples import Example, data_hash, level_of
 from judge.groups import SETS, Split
 from judge.labels import Prepared, Skipped, count, summary
 from judge.model import scales_now
+from judge.packing import TOO_LONG
 from judge.rubric import JudgeError
 from judge.settings import step_tokens
 from judge.sizes import peak, resolve
@@ -70,17 +72,23 @@ def _lost(examples: list[Example], backbone: Backbone, s: Settings) -> tuple[lis
     assert s.max_path is not None
     skipped: list[Skipped] = []
     longest = tokens = 0
-    rows = tuple(scales_now())
+    scales = scales_now()
     for example in examples:
-        forests = Forests([example], backbone.encoder, rows, max_tokens=s.max_tokens, max_path=s.max_path, empty=True)
+        forests = Forests([example], backbone.encoder, scales, max_tokens=s.max_tokens, max_path=s.max_path, empty=True)
         skipped += forests.skipped
         longest, tokens = max(longest, forests.longest), tokens + forests.tokens
     return skipped, longest, tokens
 
 
 def _nothing(lost: list[Skipped], s: Settings) -> str:
-    why = f" ({lost[0].reason})" if lost else ""
-    return (
-        f"No label is left to train on: all are too long for paths of {s.max_path:,} tokens{why}. "
-        "Set a larger --max-path, or choose a backbone with a longer context."
+    if not lost:
+        return "No label is left to train on. Rate replies of more dialogues."
+    reasons = Counter(one.reason for one in lost)
+    why = "; ".join(f"{n:,} × {reason}" if n > 1 else reason for reason, n in reasons.most_common(3))
+    long = any(TOO_LONG in reason for reason in reasons)
+    step = (
+        f"Set a --max-path over {s.max_path:,}, or choose a backbone with a longer context."
+        if long
+        else "Mend that, or rate other replies."
     )
+    return f"No label is left to train on: {why}. {step}"

@@ -23,7 +23,7 @@ from judge.examples import Example, Score
 from judge.groups import group_of
 from judge.losses import label_losses
 from judge.model import JudgeModel, Scales, ScoreHead
-from judge.packing import pack, plan
+from judge.packing import TOO_LONG, pack, plan
 from judge.readings import Reading, read_off
 from judge.rubric import JudgeError
 
@@ -114,7 +114,7 @@ def fit(states: States, examples: Sequence[Example], scales: Scales, *, copies: 
         (label, [at[e.tree.id, n] for n in label_nodes(label)], resampled(group_of(e), copies, seed))
         for e, label in labels
     ]
-    batch = label_tensors(placed, {row: i for i, row in enumerate(scales)}, copies)
+    batch = label_tensors(placed, scales, copies)
     weight = float(batch["score_weights"][:, 0].sum() + batch["pair_weights"][:, 0].sum())
     x = states.take(keys)
     head = ScoreHead(x.shape[1], copies, scales)
@@ -179,7 +179,7 @@ def _readable(reader: Reader, e: Example, wanted: Sequence[str], vectors: Vector
             continue
         vectors.tokens |= {(e.tree.id, n): length for n, length in lengths.items()}
         if lengths[node] > vectors.max_path:
-            vectors.skipped[e.tree.id, node] = f"reply of {lengths[node]:,} tokens, over {vectors.max_path:,}"
+            vectors.skipped[e.tree.id, node] = f"reply of {lengths[node]:,} {TOO_LONG} {vectors.max_path:,}"
         else:
             readable.append(node)
     return readable

@@ -29,6 +29,7 @@ SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training trees: each doubles the one 
 LEAST_TRAIN, LEAST_TEST, LEAST_PAIRS = 16, 5, 10  # trees, trees, decided test pairs: below them no curve is drawn
 ENOUGH_PAIRS = 20  # test pairs of one dimension below which its own gain is not told
 MORE = 50  # ratings: what the next sitting might bring
+Measured = tuple[float, list[list[Example]], list[list[PairResult]]]  # a share; of each order its trees, its test pairs
 Progress = Callable[[int, int, float | None], None]  # steps done, of how many, seconds that are left
 
 
@@ -41,6 +42,7 @@ class Plan:
     seed: int = 0
     orders: int = 5
     max_path: int | None = None  # None: as training chooses it
+    derived: bool = True
 
 
 def curve(examples: Sequence[Example], cache: Path, how: Plan = Plan(), *, kept: Path | None = None,
@@ -58,7 +60,7 @@ def curve(examples: Sequence[Example], cache: Path, how: Plan = Plan(), *, kept:
     if how.level not in ("local", "global", "both"):
         raise JudgeError(f"A curve is of level local, global or both, not {how.level!r}.")
     levels: tuple[Level, ...] = ("local", "global") if how.level == "both" else (how.level,)  # type: ignore[assignment]
-    prepared = prepare(examples, levels, seed=how.seed)
+    prepared = prepare(examples, levels, how.derived, how.seed)
     labelled = prepared.examples
     parts = split(labelled, how.seed)
     pool = parts.of(labelled, "train") + parts.of(labelled, "validation")
@@ -72,14 +74,22 @@ def curve(examples: Sequence[Example], cache: Path, how: Plan = Plan(), *, kept:
     steps = len(pool) + len(test) + fits
     states = _states(pool, test, cache, how, kept, lambda done, left: progress(done, steps, left))
     rounds = _rounds(pool, how)
-    results: list[list[list[PairResult]]] = []
-    for orders in rounds:
-        results.append([])
-        for chosen in orders:
-            results[-1].append(_tested(states, chosen, test))
-            progress(steps - fits + sum(map(len, results)), steps, None)
     shape["skipped"] = _skipped(prepared, states)
-    found = shape | _told(rounds, results)
+    measured: list[Measured] = []
+    done = steps - fits
+    for share, orders in zip(SHARES, rounds, strict=True):
+        of_share = []
+        for chosen in orders:
+            if (pairs := _tested(states, chosen, test)) is not None:
+                of_share.append((chosen, pairs))
+            done += 1
+            progress(done, steps, None)
+        if of_share:
+            measured.append((share, [chosen for chosen, _ in of_share], [pairs for _, pairs in of_share]))
+    if len(measured) < 2 or measured[-1][0] < 1 or not any(p.outcome != "tie" for p in measured[-1][2][0]):
+        text = f"Too few labels can be read to draw a curve. {shape['skipped']['sentence']}"
+        return shape | {"points": [], "verdict": {"kind": "too little", "text": text}}
+    found = shape | _told(measured)
     return found | {"verdict": verdict(found), "seconds": round(time.monotonic() - started, 1)}
 
 
@@ -196,20 +206,25 @@ def _rounds(pool: Sequence[Example], how: Plan) -> list[list[list[Example]]]:
     ]
 
 
-def _tested(states: States, chosen: Sequence[Example], test: Sequence[Example]) -> list[PairResult]:
+def _tested(states: States, chosen: Sequence[Example], test: Sequence[Example]) -> list[PairResult] | None:
+    """The test pairs by a head fitted to some trees; None where nothing of those can be read."""
     from judge import frozen
     from judge.measure import measure
     from judge.model import scales_now
 
-    pairs = measure(frozen.fit(states, chosen, scales_now()), test)[0]
+    try:
+        judge = frozen.fit(states, chosen, scales_now())
+    except JudgeError:
+        return None
+    pairs = measure(judge, test)[0]
     people = [p for p in pairs if p.human_margin is None]
     return people if sum(p.outcome != "tie" for p in people) >= LEAST_PAIRS else pairs
 
 
-def _told(rounds: list[list[list[Example]]], results: list[list[list[PairResult]]]) -> Result:
+def _told(measured: Sequence[Measured]) -> Result:
     """Accuracies and the gain of the last doubling, from the trees of each share and order and the test pairs of each."""
     points = []
-    for share, orders, tested in zip(SHARES, rounds, results, strict=True):
+    for share, orders, tested in measured:
         every = pair_accuracy([p for pairs in tested for p in pairs])  # an order is a repeat of the same trees
         single = [pair_accuracy(pairs, n_boot=0)["accuracy"] for pairs in tested]
         points.append({
@@ -217,7 +232,7 @@ def _told(rounds: list[list[list[Example]]], results: list[list[list[PairResult]
             "accuracy": every["accuracy"], "interval": every["interval"], "interval_note": every["interval_note"],
             "seeds": single, "spread": statistics.stdev(single) if len(single) > 1 else None,
         })  # fmt: skip
-    whole, halves = results[-1][0], results[-2]
+    whole, halves = measured[-1][2][0], measured[-2][2]
     counted = pair_accuracy(whole)
     kinds = sorted({(p.level, p.dimension) for p in whole})
     of = (

@@ -156,11 +156,15 @@ def assess(
             f"None of the {len(parts.test)} test trees of judge {folder.name!r} has a label that can be read: "
             "rate more dialogues, then train again."
         )
-    fitted, margins = fitted_head(model, card, prepared, parts, states, progress)
-    rivals = {FITTED: _rewards(keys, fitted, margins)}
+    rivals, failed = {}, {}
+    try:
+        fitted, margins = fitted_head(model, card, prepared, parts, states, progress)
+        rivals[FITTED] = _rewards(keys, fitted, margins)
+    except JudgeError as error:  # what was measured stands without it
+        failed = {"baseline_failed": f"The frozen backbone with a fitted head could not be measured beside it: {error}"}
     rivals |= {name: _rewards(keys, by_node) for name, by_node in (others or {}).items()}
     ceiling = [replace(r, tree=group_of(e)) for e in held_out for r in e.repeats]
-    result = evaluate(pairs, scores, others=rivals, ceiling=ceiling) | {"data": card["data"]}
+    result = evaluate(pairs, scores, others=rivals, ceiling=ceiling) | {"data": card["data"]} | failed
     files.write_whole(folder / "report.json", json.dumps(result, indent=1).encode())
     report.write(result, folder / "report.html", f"Judge {folder.name}")
     return result

@@ -57,11 +57,13 @@ def peak_mb(f: Facts, tokens: int, checkpointing: bool, rank: int = 16, lean: bo
     keys = f.key_heads * f.head_dim
     # a layer keeps: states before and after each norm and in fp32 (7h), queries and output twice over (3 heads' worth),
     # keys and values with those gathered from above (8 kv heads' worth), the MLP's four products
-    kept = 7 * f.hidden + 3 * attended + 8 * keys + 4 * f.intermediate + (7 * rank if rank else 0)
+    kept = 7 * f.hidden + 3 * attended + 8 * keys + 4 * f.intermediate + 7 * rank
     layer_mb = kept * tokens * f.element_bytes / MB
     inputs_mb = f.hidden * tokens * f.element_bytes * f.layers / MB  # all that checkpointing keeps of the others
     working_mb = FLOOR_MB + layer_mb * WORKING_LAYERS
     adapters_mb = 16 * rank * f.layers * (4 * f.hidden + 2 * attended + 2 * keys + 3 * (f.hidden + f.intermediate)) / MB
+    if not rank:  # the head alone learns: no layer keeps anything for a backward pass
+        return f.weights_mb + working_mb
     held = inputs_mb if checkpointing else layer_mb * f.layers
     holes = 0.0 if lean else layer_mb * f.layers * (HOLES_CHECKPOINTING if checkpointing else HOLES)
     return f.weights_mb + adapters_mb + held + working_mb + holes

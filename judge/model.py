@@ -17,9 +17,8 @@ from judge.attention import Gather, Layout
 from judge.backbones import Backbone
 from judge.losses import expected_score
 from judge.packing import Forest
-from judge.rubric import OVERALL, OVERALL_GLOBAL, JudgeError, dimensions, the_nine
+from judge.rubric import OVERALL, OVERALL_GLOBAL, JudgeError, Scales, dimensions, the_nine
 
-Scales = Mapping[str, Sequence[int]]  # row of a head -> the levels of its scale, lowest first
 NINE: Scales = {
     **{code: d.values for code, d in the_nine().items()},
     OVERALL: (0, 1, 2, 3),

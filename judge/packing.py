@@ -25,6 +25,9 @@ from studio.tree import Tree
 Item = tuple[str, ...]
 
 
+TOO_LONG = "tokens, over"  # in the reason why a label is left out
+
+
 @dataclass(frozen=True)
 class Piece:
     """A node as tokens. ``positions``: (n,), or (3, n) for M-RoPE, from 0; the next node's start ``advance`` later."""
@@ -93,7 +96,7 @@ def plan_items(
         paths = {n: [p.id for p in tree.path(n)] for n in item}
         try:
             if long := [n for n in item if len(piece(n)) > max_path]:
-                plan.left_out[item] = f"reply of {len(piece(long[0])):,} tokens, over {max_path:,}"
+                plan.left_out[item] = f"reply of {len(piece(long[0])):,} {TOO_LONG} {max_path:,}"
                 continue
             starts = {n: _start(path, piece, max_path) for n, path in paths.items()}
         except JudgeError as error:  # a picture that is broken, a template that refuses the dialogue

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
@@ -20,6 +21,7 @@ OVERALL_GLOBAL = "overall_global"  # the same of whole dialogues: a row of its o
 OWN_FILE = "rubric.json"  # in the home folder
 MOST_OWN, MOST_TEXT = 24, 2000  # own dimensions; characters of one text
 LOWEST, HIGHEST = -1, 9  # every level is one key: - for -1, else its digit
+Scales = Mapping[str, Sequence[int]]  # row of a judge's head -> the levels of its scale, lowest first
 CODE, KEY = re.compile(r"[A-Za-z0-9_]{1,12}"), re.compile(r"[A-Za-z0-9_]{1,60}")
 FIELDS = ("code", "key", "name", "level", "values", "asks", "levels", "notes")
 

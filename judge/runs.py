@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from judge.rubric import JudgeError
 
-KEEP = "keep-best"
+KEEP, COMPLETE = "keep-best", "complete.json"  # the second is in a checkpoint that was written to its end
 
 
 def folder(judges: Path, name: str) -> Path:
@@ -45,6 +45,12 @@ def claim(judges: Path, name: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def last_whole(run: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [p.parent for p in run.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(whole, key=lambda p: int(p.name.split("-")[1]), default=None)
 
 
 def ask_to_keep(judges: Path, name: str) -> None:

@@ -11,6 +11,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from typing import IO, Any
 
 from judge.examples import Example
@@ -19,6 +20,8 @@ from judge.scoring_client import Loaded, Memory, receive, send
 
 NICE = 5  # it yields to the person and to the models that answer
 NEEDED = "Judges need torch, transformers and peft. Install them with: pip install -c constraints.txt '.[judge]'"
+FAULTS = (MemoryError, RuntimeError, ArithmeticError, LookupError, ValueError, TypeError, AttributeError, OSError)
+SHORT = "The memory is not enough for this judge. Close other programs, or choose a smaller one."
 Request = tuple[str, tuple[Any, ...]]
 
 
@@ -70,15 +73,21 @@ def serve(requests: queue.Queue[Request], out: IO[bytes]) -> None:
             answer = ("error", str(error))
         except ModuleNotFoundError as error:
             answer = ("error", f"{NEEDED} ({error.name} is missing.)")
-        except MemoryError:
-            answer = (
-                "error",
-                "The memory is not enough for this judge. Close other programs, or choose a smaller one.",
-            )
+        except FAULTS as error:  # one reply must not end the judge of all others; our own faults are in the log
+            traceback.print_exc()
+            answer = ("error", _told(error))
         try:
             send(out, answer)
         except BrokenPipeError:  # nobody waits for it any more
             os._exit(0)
+
+
+def _told(error: Exception) -> str:
+    """What a person reads of an error that nobody foresaw."""
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error).lower():
+        return SHORT
+    line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return f"The judge failed on this ({type(error).__name__}: {line:.200}); the terminal shows where."
 
 
 def listen(requests: queue.Queue[Request], stream: IO[bytes]) -> None:

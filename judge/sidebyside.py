@@ -26,13 +26,17 @@ Said = Mapping[str, Mapping[str, float]]  # node -> dimension -> expected score
 Key = tuple[str, str]  # level, dimension
 
 
-def unseen(examples: Iterable[Example], split: Mapping[str, Sequence[str]]) -> list[Example]:
+def unseen(
+    examples: Iterable[Example], split: Mapping[str, Sequence[str]], groups: Mapping[str, str] | None = None
+) -> list[Example]:
     """The examples that a judge with this ``split`` (train, validation) did not learn from and was not chosen by.
 
     A tree of the same group as one of those (the same question, a shared picture) is left out too: see ``judge.groups``.
+    ``groups``: of each tree, those that the judge learned from among them (default: of the examples alone).
     """
     known = list(examples)
-    groups = {e.tree.id: group_of(e) for e in (known if all(e.group for e in known) else grouped(known))}
+    if groups is None:
+        groups = {e.tree.id: group_of(e) for e in (known if all(e.group for e in known) else grouped(known))}
     learned = {*split.get("train", ()), *split.get("validation", ())}
     seen = {groups[tree] for tree in learned if tree in groups}
     return [e for e in known if e.tree.id not in learned and groups[e.tree.id] not in seen]

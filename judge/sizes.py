@@ -36,10 +36,11 @@ def resolve(settings: Settings, backbone: Backbone, examples: Sequence[Example],
 
     ``max_path``: the longest labelled dialogue, as far as context and memory allow. ``max_tokens``: of one tree's packed
     sequence, 2,048 or one whole path. ``pack_tokens``: of several trees behind one another. ``checkpoint_over``: tokens of
-    a sequence from which layers are computed twice; None: never. ``free``: memory in MB (default: what is free now).
+    a sequence from which layers are computed twice; None: never. ``free``: memory in MB for everything, weights too
+    (default: what is free now, and what the backbone has of it already).
     """
     context = backbone.max_positions
-    free = free_mb() if free is None else free
+    free = free_mb(backbone) if free is None else free
     fits = _longest(backbone, SHARE * free, settings, checkpointing=settings.checkpointing is not False, lean=True)
     if settings.max_path is None:
         wanted = max(LEAST_PATH, longest_path(backbone, examples, progress))
@@ -73,14 +74,15 @@ def path_to_read(backbone: Backbone, examples: Sequence[Example]) -> int:
     return min(backbone.max_positions, max(LEAST_PATH, _up(longest)))
 
 
-def free_mb() -> float:
-    """Memory that is free where a judge is trained: the accelerator's, or else the machine's."""
-    return torch.cuda.mem_get_info()[0] / MB if torch.cuda.is_available() else available_mb()
+def free_mb(backbone: Backbone) -> float:
+    """Memory for a training with this backbone, its weights included: the accelerator's, or else the machine's."""
+    free = torch.cuda.mem_get_info()[0] / MB if torch.cuda.is_available() else available_mb()
+    return free + backbone.loaded_mb
 
 
 def peak(backbone: Backbone, settings: Settings, longest_sequence: int, free: float | None = None) -> dict[str, Any]:
     """What one step of training will take at most: ``mb``, ``free_mb``, whether it ``fits``, ``checkpointing``, ``lean``."""
-    free = free_mb() if free is None else free
+    free = free_mb(backbone) if free is None else free
     lean = is_short(backbone, settings, longest_sequence, free)
     most = _most(backbone, settings, longest_sequence, lean)
     twice = settings.checkpoint_over is not None and longest_sequence > settings.checkpoint_over
@@ -90,7 +92,7 @@ def peak(backbone: Backbone, settings: Settings, longest_sequence: int, free: fl
 
 def is_short(backbone: Backbone, settings: Settings, longest_sequence: int, free: float | None = None) -> bool:
     """Whether a step keeps to its share of the free memory only if freed tensors are given back to the system at once."""
-    room = SHARE * (free_mb() if free is None else free)
+    room = SHARE * (free_mb(backbone) if free is None else free)
     return _most(backbone, settings, longest_sequence, lean=False) > room
 
 

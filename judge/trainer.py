@@ -23,8 +23,9 @@ from judge.losses import label_losses
 from judge.model import JudgeModel
 from judge.packing import chain_tokens
 from judge.rubric import JudgeError
+from judge.runs import COMPLETE
 
-WEIGHTS, COMPLETE, STATE = "trained.safetensors", "complete.json", "trainer_state.json"
+WEIGHTS, STATE = "trained.safetensors", "trainer_state.json"
 Progress = Callable[[dict[str, Any]], None]
 
 

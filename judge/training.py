@@ -28,10 +28,11 @@ from judge.groups import Split, split
 from judge.labels import Prepared, prepare
 from judge.model import JudgeModel
 from judge.rubric import JudgeError
+from judge.runs import last_whole
 from judge.settings import Settings, step_tokens
 from judge.sizes import is_short
 from judge.trainer import JudgeTrainer, Progress, Reporter
-from judge.unfinished import Run, last_whole
+from judge.unfinished import Run
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,11 @@ def _trainer(model: JudgeModel, begun: Run, run: Path, reporter: Reporter) -> Ju
     assert s.max_path is not None
     common: dict[str, Any] = {"max_tokens": s.max_tokens, "max_path": s.max_path, "seed": s.seed}
     train, held_out = (begun.parts.of(begun.examples, part) for part in ("train", "validation"))
-    data = Forests(train, model.encoder, model.head.rows, copies=s.copies, **common)
+    data = Forests(train, model.encoder, model.head.scales, copies=s.copies, **common)
     step, packed = step_tokens(s, data.tokens, world)
     data.bundle(packed)
-    accumulate = max(
-        1, round(step * len(data) / (data.tokens * world))
-    )  # sequences of a step: some are longer than packed
+    per_step = round(step * len(data) / (data.tokens * world))  # sequences; some are longer than packed
+    accumulate = max(1, min(per_step, -(-len(data) // world)))  # no more than there are
     data.bundle(packed, world * accumulate)
     validation = _readable(held_out, model, common)
     steps_an_epoch = len(data) // (world * accumulate)
@@ -167,7 +167,7 @@ def _trainer(model: JudgeModel, begun: Run, run: Path, reporter: Reporter) -> Ju
 def _readable(held_out: list[Example], model: JudgeModel, common: dict[str, Any]) -> Forests | None:
     """The validation trees as batches; None where none of their labels can be read."""
     try:
-        return Forests(held_out, model.encoder, model.head.rows, **common) if held_out else None
+        return Forests(held_out, model.encoder, model.head.scales, **common) if held_out else None
     except JudgeError:  # every label of them is too long: there is no best moment to choose then
         return None
 
@@ -175,12 +175,13 @@ def _readable(held_out: list[Example], model: JudgeModel, common: dict[str, Any]
 def _check_enough(examples: list[Example], parts: Split) -> None:
     decided = [c for e in parts.of(examples, "train") for c in e.comparisons if c.outcome != "tie"]
     scores = [s for e in parts.of(examples, "train") for s in e.scores]
+    compared = sum(c.margin is None for e in parts.of(examples, "train") for c in e.comparisons)
     n = sum(len(e.scores) + len(e.comparisons) for e in examples)
     if not n:
         raise JudgeError("There is nothing to learn from: no score and no comparison. Rate some replies first.")
     if not decided and len({(s.dimension, s.value) for s in scores}) <= len({s.dimension for s in scores}):
         raise JudgeError(
-            f"The {len(scores)} scores and {n - len(scores)} comparisons to train on are all alike: nothing is better than anything. "
+            f"The {len(scores)} scores and {compared} comparisons to train on are all alike: nothing is better than anything. "
             "Rate replies that differ."
         )
     if len(decided) + len(scores) < 2:
@@ -219,6 +220,6 @@ def _memory(settings: Settings) -> Iterator[None]:
         ):
             raise
         raise JudgeError(
-            f"The memory does not suffice for training on {settings.base!r}. Set --checkpointing on, a smaller --max-tokens and "
-            "--max-path, or choose a smaller backbone. The last whole checkpoint is kept."
+            f"The memory does not suffice for training on {settings.base!r}. Close other programs and go on from the last whole "
+            "checkpoint; or begin again (--begin-again) with --checkpointing on and a smaller --max-path, or with a smaller backbone."
         ) from error

@@ -15,7 +15,6 @@ from judge.groups import Split
 from judge.model import Scales, scales_now
 from judge.rubric import JudgeError
 from judge.settings import Settings, settings_from
-from judge.trainer import COMPLETE
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,6 @@ class Run:
     settings: Settings
     data_hash: str
     scales: Scales  # the head's rows, whatever the rubric has gained since
-
-
-def last_whole(run: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    whole = [p.parent for p in run.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(whole, key=lambda p: int(p.name.split("-")[1]), default=None)
 
 
 def keep(run: Path, begun: Run, asked: Settings) -> None:
@@ -61,7 +54,8 @@ def begun(run: Path, asked: Settings, now: list[Example]) -> Run:
     again = "Choose another name, or begin again with: train --begin-again"
     try:
         note = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        before, after = note["asked"], json.loads(json.dumps(asdict(asked), default=list))
+        # what an earlier version did not ask has its default, as it had then
+        before, after = (json.loads(json.dumps(asdict(s), default=list)) for s in (settings_from(note["asked"]), asked))
         settings = settings_from(note["settings"])
         parts, card, data = Split.load(note["split"]), note["card"], note["data"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -14,7 +14,6 @@ from studio.actions import Studio
 from studio.verdicts import verdict
 
 BASELINES = {"coin": "a coin", "longer": "the longer reply", "majority": "majority class"}
-CONSTANTS = {"always_3": "always 3", "always_top": "always the top score", "majority": "always the commonest score"}
 
 
 def about(studio: Studio, dimension: str) -> dict[str, Any]:
@@ -68,6 +67,10 @@ def _pairs(found: dict[str, Any], apart: bool) -> dict[str, Any]:
 
 
 def _scores(found: dict[str, Any], apart: bool) -> dict[str, Any]:
-    beside = {CONSTANTS[k]: b["mae"]["value"] for k, b in found.get("baselines", {}).items() if k in CONSTANTS}
+    beside = {
+        versions.CONSTANTS[k]: b["mae"]["value"]
+        for k, b in found.get("baselines", {}).items()
+        if k in versions.CONSTANTS
+    }
     return {"n": found["n"], "trees": found["trees"], "apart": apart, "error": found["mae"]["value"], "interval": found["mae"]["interval"],
             "note": found.get("interval_note"), "beside": {k: v for k, v in beside.items() if v is not None}}  # fmt: skip

@@ -126,6 +126,7 @@ def score(args: argparse.Namespace) -> tuple[Answer, int]:
 
 
 def _curve(args: argparse.Namespace) -> tuple[Answer, int]:
+    from judge.learning import Plan
     from studio import learning
     from studio.media import Media
     from studio.store import Store
@@ -141,7 +142,8 @@ def _curve(args: argparse.Namespace) -> tuple[Answer, int]:
             else:
                 bar(done, total, "steps")
 
-        found = learning.draw(store, Media(store.home), args.base, args.level, args.seed, step)
+        how = Plan(args.base, args.level, args.seed, max_path=args.max_path, derived=not args.no_derived)
+        found = learning.draw(store, Media(store.home), how, step)
     if not args.json:
         print(learning.sentences(found))
     return found, 0
@@ -191,4 +193,8 @@ def _data_lines(card: Answer) -> list[str]:
     if memory:
         twice = ", computing activations twice" if memory["checkpointing"] else ""
         lines.append(f"At most about {memory['mb']:,} MB of memory{twice}; {memory['free_mb']:,} MB are free.")
+        if not memory["fits"]:
+            lines.append(
+                "That does not fit: close other programs, or set --checkpointing on, a smaller --max-path or a smaller backbone."
+            )
     return [*lines, *card["warnings"]]

@@ -43,7 +43,7 @@ def estimate(studio: Studio, data: Mapping[str, Any]) -> dict[str, Any]:
     speed, memory, measured = _measured(studio, base, rank)
     if speed is None:
         speed, memory = _guessed(base, rank)
-    checked = labelcheck.memory(studio, base, level, rank)
+    checked = labelcheck.memory(studio, base, level, rank, filled["max_path"])
     fits = checked["fits"] if checked else None
     if checked and not measured:
         memory = checked["mb"]

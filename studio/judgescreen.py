@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,8 @@ def remove(studio: Studio, name: str) -> Undo:
     aside = folder.parent / TRASH
     try:
         aside.mkdir(exist_ok=True)
+        if (aside / name).exists():  # one of this name was removed before
+            os.replace(aside / name, aside / f"{name} {datetime.now():%Y%m%dT%H%M%S%f}")
         os.replace(folder, aside / name)
     except OSError as error:
         raise StudioError(f"Cannot move {folder}: {error.strerror}. Is it open elsewhere? Try again.") from error

@@ -58,11 +58,12 @@ def state(studio: Studio, all_jobs: Sequence[Mapping[str, Any]]) -> dict[str, An
     return told
 
 
-def memory(studio: Studio, base: str, level: str, rank: int) -> dict[str, Any] | None:
-    """The peak memory that the newest check of this backbone, level and rank foresaw: ``mb``, ``free_mb``, ``fits``."""
+def memory(studio: Studio, base: str, level: str, rank: int, max_path: int | None) -> dict[str, Any] | None:
+    """The peak memory that the newest check of this backbone, level, rank and longest path foresaw: ``mb``, ``free_mb``, ``fits``."""
     for job in jobs.refresh(studio.store):
         asked, answer = job["payload"], job["answer"] or {}
         if job["kind"] == KIND and answer.get("memory"):
-            same = (asked.get("base"), asked.get("level"), bool(asked.get("rank"))) == (base, level, bool(rank))
+            about = (asked.get("base"), asked.get("level"), bool(asked.get("rank")), asked.get("max_path"))
+            same = about == (base, level, bool(rank), max_path)
             return dict(answer["memory"]) if same else None
     return None

@@ -45,7 +45,7 @@ def start(studio: Studio, base: str, level: str, seed: int) -> str:
     return jobs.start(studio.store, KIND, arguments, {"name": "learning curve", "base": base, "level": level})
 
 
-def draw(store: Store, media: Media, base: str, level: str, seed: int, progress: Progress) -> dict[str, Any]:
+def draw(store: Store, media: Media, how: learning.Plan, progress: Progress) -> dict[str, Any]:
     """Measure the curve of what is rated, and keep it for the screen; a reading that was interrupted goes on.
 
     Raises:
@@ -56,7 +56,6 @@ def draw(store: Store, media: Media, base: str, level: str, seed: int, progress:
         from judge import files
 
         rated = teaching.examples(store, media, store.rated_trees())
-        how = learning.Plan(base=base, level=level, seed=seed)
         found = learning.curve(
             rated, teaching.backbones_folder(store.home), how, kept=folder / STATES, progress=progress
         )

@@ -215,6 +215,8 @@ class LiveJudge:
                 path[-1] = replace(path[-1], parts=[Part("text", run.text)])
                 if reading := self._reader.reply(path, growing=True):
                     self.growing[run.node_id] = growing_scores(reading)
+                else:  # it is longer than the judge reads by now: what was said of its beginning is no score of it
+                    self.growing[run.node_id] = {}
             self._scored_at = time.monotonic()
         return saving or bool(self.live.growing())  # those without a word yet too
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from judge.examples import Example
 from judge.readings import Reading
 from judge.rubric import JudgeError
 from judge.scoring_client import ScoringProcess
@@ -73,11 +74,21 @@ class LiveReader:
         ordered = [n.id for n in example.tree.walk() if n.id in among]
         for at in range(0, len(ordered), size):
             some = ordered[at : at + size]
-            readings = self.process.tree(example, some)
-            for node, why in self.process.skipped:
-                self._skip(example.tree.path(node), why)
-            self.tried += len(some)
-            yield Chunk(readings, read_at, len(some))
+            yield Chunk(self._together(example, some), read_at, len(some))
+
+    def _together(self, example: Example, nodes: list[str]) -> dict[str, Reading]:
+        """Readings of some replies of a tree; one by one where they cannot be read together, to find the one to blame."""
+        try:
+            readings = self.process.tree(example, nodes)
+        except JudgeError:
+            if self.process.pid is None:
+                raise
+            one_by_one = {n: self.reply(self.store.path(n)) for n in nodes}
+            return {n: reading for n, reading in one_by_one.items() if reading}
+        for node, why in self.process.skipped:
+            self._skip(example.tree.path(node), why)
+        self.tried += len(nodes)
+        return readings
 
     def reply(self, path: list[Node], growing: bool = False) -> Reading | None:
         """The reading of the last node of a path; None where the judge cannot read it."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from judge import sidebyside
 from judge.examples import ENOUGH, Example, from_dump
+from judge.groups import group_of, grouped
 from judge.labels import prepare
 from studio import StudioError, readings, teaching
 from studio import paneldialogue as dialogue
@@ -24,7 +26,8 @@ MOST = 3  # columns that can be read side by side, on a phone too
 FEW_RESAMPLES, MANY = 200, 4_000  # labels from which an interval takes fewer resamples
 Row = dict[str, Any]
 Labelled = list[tuple[Example, dict[str, dict[str, dict[str, readings.Score]]]]]  # of each tree: judge, reply, row
-_cache: dict[tuple[str, int, str], Labelled] = {}
+Groups = dict[str, str]  # of each tree that anybody rated: what it belongs to
+_cache: dict[tuple[str, int, str], tuple[Labelled, Groups]] = {}
 
 
 def state(studio: Studio, chosen: Sequence[str], tree: str | None, leaf: str | None, blind: bool) -> Row:
@@ -159,6 +162,11 @@ def cancel(studio: Studio, key: str) -> Row:
 
 def _labelled(studio: Studio) -> Labelled:
     """Trees with the person's own labels as they stand now (and the pairs that their scores imply), and what every judge said there."""
+    return _rated(studio)[0]
+
+
+def _rated(studio: Studio) -> tuple[Labelled, Groups]:
+    """What ``_labelled`` returns, and the groups of all trees that anybody rated: a judge may have learned from any of them."""
     who = studio.config.annotator
     key = (str(studio.store.home), studio.store.stamp(), who)
     if key not in _cache:
@@ -167,12 +175,16 @@ def _labelled(studio: Studio) -> Labelled:
             for tree in studio.store.rated_trees():
                 dump = studio.store.dump_tree(tree)
                 mine = {k: _own(dump[k], who) for k in ("scores", "comparisons")}
-                rated.append(from_dump(dump | mine))
+                hashes = {p["image_sha256"] for p in dump["parts"] if p["image_sha256"]}
+                files: dict[str, bytes | Path] = {h: path for h in sorted(hashes) if (path := studio.media.path(h))}
+                rated.append(from_dump(dump | mine, files))
                 said[tree] = _by_judge(dump["judge_scores"])
             # all at once: dialogues with one question are one group, and none of them unseen where one was learned
+            whole = grouped(rated)
             prepared = prepare(rated).examples
         _cache.clear()
-        _cache[key] = [(e, said[e.tree.id]) for e in prepared if e.scores or e.comparisons]
+        labelled = [(e, said[e.tree.id]) for e in prepared if e.scores or e.comparisons]
+        _cache[key] = labelled, {e.tree.id: group_of(e) for e in whole}
     return _cache[key]
 
 
@@ -235,7 +247,7 @@ def _unseen(studio: Studio, judge: Judge, examples: list[Example]) -> tuple[list
         raise StudioError(f"The card of the judge {judge.label} cannot be read ({error}). Train it again.") from error
     if not isinstance(split, dict):
         return [], f"The judge {judge.label} does not say which dialogues it learned from, so none counts as unseen."
-    return sidebyside.unseen(examples, split), ""
+    return sidebyside.unseen(examples, split, _rated(studio)[1]), ""
 
 
 def _left(studio: Studio, judge: Judge, tree: str | None) -> dict[str, list[str]]:

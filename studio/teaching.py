@@ -194,7 +194,7 @@ def sentence(answer: dict[str, Any]) -> str:
     """What ``train`` returns, for a person: every figure with its n, interval and baselines."""
     labels = answer["data"].get("labels", {}).get("sentence")
     if answer["interrupted"]:
-        return f"Stopped after step {answer['steps']}. The same command goes on from there, with the same data."
+        return f"Stopped after step {answer['steps']}. The same command (without --begin-again) goes on from there, with the same data."
     best = f", the best step was {answer['best_step']}" if answer.get("best_step") else ""
     lines = [
         f"The judge {answer['name']!r} is trained ({answer['steps']} steps, {answer['ended']}{best}) and kept in {answer.get('folder')}.",
@@ -209,8 +209,12 @@ def sentence(answer: dict[str, Any]) -> str:
             lines.append(f"Beside it: {_beside(pairs)}.")
             if says := verdict(pairs)["says"]:
                 lines.append(f"That is {says}." if "than" in says else f"There are {says}.")
-    if "untested" in report:
-        lines.append(report["untested"])
+    if (scores := report.get("scores") or {}).get("n"):
+        lines.append(
+            f"On {scores['n']} scores in {scores['trees']} unseen dialogues it is off by {_estimate(scores['mae'])} points on average."
+        )
+        lines.append(f"Beside it: {_constants(scores)}.")
+    lines += [report[key] for key in ("untested", "baseline_failed") if key in report]
     return "\n".join(lines)
 
 
@@ -233,6 +237,13 @@ def _beside(pairs: dict[str, Any]) -> str:
     if ceiling := pairs.get("ceiling"):
         rows.append(f"people among themselves {_estimate(ceiling)} on {ceiling['n']} that were judged twice")
     return "; ".join(rows)
+
+
+def _constants(scores: dict[str, Any]) -> str:
+    """How far off who always says the same is."""
+    words = {"always_3": "always 3", "always_top": "always the top score", "majority": "always the commonest score"}
+    return "; ".join(f"{words.get(name, name)} {_estimate(row['mae'])}" for name, row in scores["baselines"].items()
+                     if row["mae"]["value"] is not None)  # fmt: skip
 
 
 @contextmanager

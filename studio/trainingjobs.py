@@ -108,7 +108,7 @@ def acts(studio: Studio, job: Row, total: int) -> list[dict[str, str]]:
                 "Drops what it has learned until now",
             )
         )
-    return [*told, _keep(job, "" if _run(studio, job).is_dir() else "This training has kept nothing yet")]
+    return [*told, _keep(job, "" if runs.last_whole(_run(studio, job)) else "This training has kept nothing yet")]
 
 
 def _running_acts(studio: Studio, job: Row) -> list[dict[str, str]]:

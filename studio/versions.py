@@ -13,6 +13,7 @@ from studio.actions import Studio
 from studio.verdicts import verdict
 
 Row = dict[str, Any]
+CONSTANTS = {"always_3": "always 3", "always_top": "always the top score", "majority": "always the commonest score"}
 FIGURES = ("n", "n_ties", "trees", "accuracy", "interval", "interval_note", "baselines")
 
 
@@ -45,7 +46,8 @@ def _row(studio: Studio, row: Row, live: str | None, folder: Path) -> Row:
         "rank": (config.get("lora") or {}).get("rank"), "created_at": row["created_at"], "live": row["name"] == live,
         "since": studio.store.labels_since(labels_at(row)), "made_by": row.get("made_by"),
         "pairs": _figures(people), "own": _figures(mine), "mixed": mixed, "derived": _figures(metrics.get("derived")),
-        "verdict": verdict(people), "by": _people(full), "untested": metrics.get("untested"),
+        "scores": _scores(metrics.get("scores")), "verdict": verdict(people if people and people.get("n") else metrics.get("derived")),
+        "by": _people(full), "untested": metrics.get("untested"),
         "labels": sum(facts.trained.values()), "derived_labels": sum(facts.derived_labels.values()),
         "report": (folder / "report.html").is_file(),
     }  # fmt: skip
@@ -53,6 +55,15 @@ def _row(studio: Studio, row: Row, live: str | None, folder: Path) -> Row:
 
 def _figures(pairs: Row | None) -> Row | None:
     return {k: pairs.get(k) for k in FIGURES} if pairs and pairs.get("n") else None
+
+
+def _scores(found: Row | None) -> Row | None:
+    """How far off it is on people's scores, beside who always says the same."""
+    if not found or not found.get("n"):
+        return None
+    beside = {CONSTANTS[k]: b["mae"]["value"] for k, b in found.get("baselines", {}).items() if k in CONSTANTS}
+    return {"n": found["n"], "trees": found["trees"], "error": found["mae"]["value"], "interval": found["mae"]["interval"],
+            "beside": {k: v for k, v in beside.items() if v is not None}}  # fmt: skip
 
 
 def _people(full: Row) -> list[str]:

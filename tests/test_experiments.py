@@ -84,7 +84,9 @@ def test_lora_and_the_fitted_head_stand_beside_each_other(base: Path, trees: lis
     assert report["derived"]["others"][human.FROZEN]["n"] == report["derived"]["n"] > 20
     assert human.FROZEN in "\n".join(human.lines(report))
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    assert human.trained(examples, plan, tmp_path) == judges[human.LORA]  # what a stopped run had done is not done again
+    assert (
+        human.trained(examples, plan, tmp_path) == judges[human.LORA]
+    )  # what a stopped run had done is not done again
     assert human.probe(examples, plan, tmp_path) == judges[human.FROZEN]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == kept
     with pytest.raises(JudgeError, match="is of other dialogues or settings"):

@@ -24,7 +24,7 @@ from judge.examples import Comparison, Example, Score  # noqa: E402
 from judge.groups import Split  # noqa: E402
 from judge.labels import with_derived  # noqa: E402
 from judge.losses import comparison_loss, expected_score, label_losses, ordinal_loss  # noqa: E402
-from judge.model import ROWS, JudgeModel, LoraSettings, ScoreHead  # noqa: E402
+from judge.model import NINE, ROWS, JudgeModel, LoraSettings, ScoreHead  # noqa: E402
 from judge.scoring import Scorer  # noqa: E402
 from judge.trainer import validate  # noqa: E402
 from judge.training import Settings, Trained, train  # noqa: E402
@@ -172,7 +172,7 @@ def gradients(base: Path, example: Example, column: slice) -> JudgeModel:
     for name, p in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(p)
-    batch = Forests([example], model.encoder, ROWS, max_tokens=256, max_path=200, copies=3)[0]
+    batch = Forests([example], model.encoder, NINE, max_tokens=256, max_path=200, copies=3)[0]
     label_losses(model.head, model(batch), batch)[column].sum().backward()
     return model
 
@@ -234,7 +234,7 @@ def test_stops_early_and_saves_the_best(tmp_path: Path, base: Path) -> None:
     assert losses.index(min(losses)) == len(losses) - 3
     assert made.card["best"] == min(losses) < losses[-1]
     model, _ = files.load_judge(tmp_path / "judges" / "a", tmp_path)
-    held_out = Forests(examples[30:], model.encoder, ROWS, max_tokens=256, max_path=200)
+    held_out = Forests(examples[30:], model.encoder, NINE, max_tokens=256, max_path=200)
     assert validate(model, held_out)["loss"] == pytest.approx(min(losses), abs=1e-5)
 
     for at in (1, made.step - 1):  # patience outlives an interruption, also one in the step when it ends
@@ -284,7 +284,7 @@ def test_merged_copy_works_without_this_program(learned: tuple[Trained, Any], tm
     plain, tokenizer = (kind.from_pretrained(tmp_path / "merged") for kind in (AutoModel, AutoTokenizer))
     said = [{"role": n.role, "content": n.text} for n in example.tree.path("good")]
     ids = tokenizer.apply_chat_template(said, return_tensors="pt", return_dict=False)
-    batch = Forests([example], model.encoder, ROWS, max_tokens=256, max_path=200)[0]
+    batch = Forests([example], model.encoder, NINE, max_tokens=256, max_path=200)[0]
     ours = model.hidden(batch["ids"], batch["positions"], batch["layout"], {})
     end = batch["ends"][0 if example.comparisons[0].left == "good" else 1]
     with torch.no_grad():

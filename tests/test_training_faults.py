@@ -31,8 +31,8 @@ from judge import files, runs  # noqa: E402
 from judge.examples import Comparison, Example, Score  # noqa: E402
 from judge.model import LoraSettings  # noqa: E402
 from judge.rubric import JudgeError  # noqa: E402
-from judge.trainer import COMPLETE, WEIGHTS  # noqa: E402
-from judge.training import last_whole  # noqa: E402
+from judge.runs import COMPLETE, last_whole  # noqa: E402
+from judge.trainer import WEIGHTS  # noqa: E402
 from studio.tree import Node, Part, Tree  # noqa: E402
 from tests import tiny  # noqa: E402
 from tests.conftest import wait  # noqa: E402

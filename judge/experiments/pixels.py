@@ -222,7 +222,7 @@ def learn(
     """
     model = JudgeModel(backbones.load(str(base), base, "cpu", torch.float32), LoraSettings(rank=0), 0, recipe.seed)
     model.backbone.requires_grad_(True)  # random weights: LoRA alone would have nothing to adapt
-    data = Forests(examples, model.encoder, model.head.rows, max_tokens=recipe.max_tokens, max_path=recipe.max_tokens)
+    data = Forests(examples, model.encoder, model.head.scales, max_tokens=recipe.max_tokens, max_path=recipe.max_tokens)
     batches = [data[i] for i in range(len(data))]  # so small that their pixels all fit in memory
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate)
     steps = recipe.epochs * len(batches)

@@ -17,7 +17,7 @@ from judge.batches import Forests  # noqa: E402
 from judge.examples import Comparison, Example, Score  # noqa: E402
 from judge.labels import summary  # noqa: E402
 from judge.losses import label_losses  # noqa: E402
-from judge.model import ROWS, JudgeModel, LoraSettings  # noqa: E402
+from judge.model import NINE, JudgeModel, LoraSettings  # noqa: E402
 from judge.packing import Piece, plan_items  # noqa: E402
 from studio.tree import Node, Part, Tree  # noqa: E402
 from tests import tiny  # noqa: E402
@@ -97,8 +97,8 @@ def gradients(model: JudgeModel, data: Forests) -> tuple[float, dict[str, Any]]:
 
 def test_a_pair_that_fits_into_no_sequence_has_the_same_loss_and_gradient_in_two(base: Path) -> None:
     model = JudgeModel(backbones.load(str(base), base, "cpu"), LoraSettings(rank=4), 2, seed=1)
-    together = Forests([pair(12)], model.encoder, ROWS, max_tokens=1000, max_path=200, copies=2)
-    apart = Forests([pair(12)], model.encoder, ROWS, max_tokens=150, max_path=150, copies=2)
+    together = Forests([pair(12)], model.encoder, NINE, max_tokens=1000, max_path=200, copies=2)
+    apart = Forests([pair(12)], model.encoder, NINE, max_tokens=150, max_path=150, copies=2)
     assert [len(s.sequences) for s in together.steps] == [1]
     assert sorted(len(s.sequences) for s in apart.steps) == [1, 2]
     assert apart.longest <= 150 < apart.tokens
@@ -113,11 +113,11 @@ def test_a_pair_that_fits_into_no_sequence_has_the_same_loss_and_gradient_in_two
 
 def test_what_is_cut_or_left_out_is_named(base: Path) -> None:
     model = JudgeModel(backbones.load(str(base), base, "cpu"), LoraSettings(rank=0), 0)
-    cut = Forests([pair(15)], model.encoder, ROWS, max_tokens=95, max_path=95)
+    cut = Forests([pair(15)], model.encoder, NINE, max_tokens=95, max_path=95)
     told = summary(3, cut.skipped)
     assert (told["used"], told["cut"], told["left_out"]) == (3, 3, 0)
     assert told["sentence"] == "3 labels; 3 cut at their beginning."
-    lost = Forests([pair(8, 30)], model.encoder, ROWS, max_tokens=95, max_path=95)
+    lost = Forests([pair(8, 30)], model.encoder, NINE, max_tokens=95, max_path=95)
     told = summary(3, lost.skipped)
     assert (told["used"], told["left_out"]) == (1, 2)
     (row,) = [r for r in told["reasons"] if not r["reason"].startswith("cut")]

@@ -85,7 +85,7 @@ def _ours(base: Path, folder: Path, train: list[Any], test: list[Any], seed: int
     from judge.trainer import JudgeTrainer
 
     model = JudgeModel(backbones.load(str(base), folder), LoraSettings(8, 16), 0, seed)
-    data = Forests(train, model.encoder, model.head.rows, max_tokens=4096, max_path=512)
+    data = Forests(train, model.encoder, model.head.scales, max_tokens=4096, max_path=512)
     data.steps = [Step([data.parts[i : i + PAIRS_A_STEP]]) for i in range(0, len(data.parts), PAIRS_A_STEP)]
     trainer = JudgeTrainer(model, transformers.TrainingArguments(**_arguments(folder / "ours", seed, 1)), train_dataset=data,
                            data_collator=collate, head_rate=RATE, patience=0, progress=lambda line: None, checkpoint_over=None)  # fmt: skip

@@ -128,7 +128,7 @@ def _our_step(path: str, folder: Path, examples: list[Any]) -> tuple[float, int,
     from judge.trainer import JudgeTrainer
 
     model = JudgeModel(backbones.load(path, folder), LoraSettings(16, 32), 0)
-    data = Forests(examples, model.encoder, model.head.rows, max_tokens=2048, max_path=2048)
+    data = Forests(examples, model.encoder, model.head.scales, max_tokens=2048, max_path=2048)
     most = data.longest
     data.steps = [Step([[part]]) for part in data.parts]  # a tree a step, as on the other side
     clock = Clock()

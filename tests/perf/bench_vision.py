@@ -87,7 +87,7 @@ def _batches(model: Any, examples: list[Any]) -> tuple[list[Any], int]:
     """A batch for each example, and the tokens of all."""
     from judge.batches import Forests, Step
 
-    data = Forests(examples, model.encoder, model.head.rows, max_tokens=8192, max_path=4096)
+    data = Forests(examples, model.encoder, model.head.scales, max_tokens=8192, max_path=4096)
     data.steps = [Step([[part]]) for part in data.parts]
     return [data[i] for i in range(len(data))], data.tokens
 

@@ -196,7 +196,7 @@ def main() -> None:
         ceiling = matmul_rate(dtype, device)
         for replies in (2, 3):
             example = with_picture(folder, replies, shape["side"], shape["words"])
-            data = Forests([example], model.encoder, model.head.rows, max_tokens=10**6, max_path=10**6)
+            data = Forests([example], model.encoder, model.head.scales, max_tokens=10**6, max_path=10**6)
             padded, n = Padded(model, example), len(example.comparisons)
             ours = seconds(lambda data=data: packed_step(model, data), shape["runs"], device)  # type: ignore[misc]
             theirs = seconds(padded.step, shape["runs"], device)
