@@ -67,10 +67,11 @@ def test_every_label_is_accounted_for_before_a_training(studio: Studio, base: Pa
     now = judgescreen.state(studio)["check"]
     assert (now["due"], now["current"], now["labels"]["total"]) == (True, False, 122)  # shown, and said to be old
     # what the check foresaw stands in the estimate
-    form = {"base": str(base), "level": "local"}
+    form = {"base": str(base), "level": "local", "max_path": 64}
     assert api.handle(studio, "judge_estimate", form)["fits"]
     assert "It fits" in api.handle(studio, "judge_estimate", form)["says"]
     assert api.handle(studio, "judge_estimate", form | {"rank": 0})["fits"] is None  # that was not checked
+    assert api.handle(studio, "judge_estimate", form | {"max_path": ""})["fits"] is None  # nor were longer dialogues
 
 
 def test_a_check_that_cannot_be_made_says_why(studio: Studio) -> None:
@@ -86,7 +87,7 @@ def test_a_check_that_cannot_be_made_says_why(studio: Studio) -> None:
 
 def test_one_check_at_a_time_and_training_does_not_wait(studio: Studio, base: Path) -> None:
     teach.rate(studio.store, 8)
-    form = {"base": str(base), "level": "local"}
+    form = {"base": str(base), "level": "local", "max_path": 64}
     api.handle(studio, "judge_check", form)
     assert "are being checked" in api.handle(studio, "judge_check", form)["error"]
     answer = api.handle(studio, "judge_train", form | {"name": "first", "epochs": 1, "rank": 0})
