@@ -19,7 +19,7 @@
   /* While it loads or works, it is asked twice a second; the page's own poll does the rest. */
   async function look() {
     clearTimeout(timer);
-    const { judge } = await call('poll', {});
+    const { judge } = await call('poll', { tree: studio.state.view?.tree });
     draw(judge);
     if (judge && words(judge) && judge.state !== 'failed') timer = setTimeout(() => look().catch(() => {}), 500);
   }

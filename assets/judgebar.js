@@ -70,11 +70,13 @@ window.studioJudge = (() => {
 
   const known = score => score && (score.value !== undefined || score.rank);  // else there is nothing to say of it yet
   const last = new Map();  // by reply: what was read while it was written, until the whole of it is read
+  let unread = {};  // by reply: why the live judge cannot read it
   function fill(box, card) {
     if (card.judge && card.status !== 'streaming' && !card.grown) last.delete(card.id);
-    const said = card.judge || (state.view?.judge && last.get(card.id)) || null;
-    box.hidden = !said;
+    const said = card.judge || (state.view?.judge && !unread[card.id] && last.get(card.id)) || null;
+    box.hidden = !said && !unread[card.id];
     box.classList.toggle('earlier', Boolean(said && !card.judge));
+    if (!said && unread[card.id]) return box.replaceChildren(h('span.soft', {}, h('b', {}, `${state.view.judge}: `), `Not scored. ${unread[card.id]}`));
     if (!said) return box.replaceChildren();
     if (!voted(card)) return box.replaceChildren(h('span.soft', {}, 'The judge waits until you have rated this reply.'));
     const codes = [...local, ...(card.end && voted(card, global.slice(1)) ? global : [])].filter(c => known(said[c])), at = [...box.children].indexOf(document.activeElement);
@@ -166,6 +168,13 @@ window.studioJudge = (() => {
     if (shown) shown.scores = card.scores;
     refill();
   });
-  on('view', () => queueMicrotask(rank));
+  /* Replies that cannot be read are named on their cards, as soon as that is known. */
+  function nameUnread(now) {
+    const next = now?.unread || {}, touched = [...Object.keys(unread), ...Object.keys(next)].filter(id => unread[id] !== next[id]);
+    unread = next;
+    for (const id of new Set(touched)) if (studio.card(id)) document.querySelectorAll(`[data-judge="${id}"]`).forEach(box => fill(box, studio.card(id)));
+  }
+  on('judge', nameUnread);
+  on('view', ({ view }) => { nameUnread(view.judge_state); queueMicrotask(rank); });
   return { block, paint, ends, find, refill, blind, colour, name, short, says, number, rests, bar, codes: [...local, ...global] };
 })();

@@ -16,7 +16,7 @@ from judge.model import scales_now
 from judge.packing import TOO_LONG
 from judge.rubric import JudgeError
 from judge.settings import step_tokens
-from judge.sizes import peak, resolve
+from judge.sizes import peak, read_path, resolve
 
 if TYPE_CHECKING:
     from judge.settings import Settings
@@ -47,10 +47,12 @@ def planned(prepared: Prepared, parts: Split, backbone: Backbone, settings: Sett
                 raise JudgeError(_nothing(lost, sized))
             longest = max(most, step_tokens(sized, tokens)[1])
     left_out = [*prepared.left_out, *(one for one in skipped if not one.is_cut)]
+    context = backbone.max_positions
+    reads = read_path(settings, sized, context, any(one.is_cut or TOO_LONG in one.reason for one in skipped))
     readable = replace(prepared, examples=[_without(e, out) for e in examples], left_out=left_out)
     card: dict[str, Any] = data_card(readable, parts) | {
         "labels": summary(count(examples) + len(prepared.left_out), [*prepared.left_out, *skipped]),
-        "sizes": {"max_path": sized.max_path, "max_tokens": sized.max_tokens, "context": backbone.max_positions},
+        "sizes": {"max_path": sized.max_path, "max_tokens": sized.max_tokens, "context": context, "read_path": reads},
         "memory": peak(backbone, sized, longest),
     }
     return Run(examples, parts, card, sized, data_hash(examples), scales_now())

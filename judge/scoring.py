@@ -1,7 +1,7 @@
 """Scores replies with a trained judge: a whole tree in one pass, or one new reply at the cost of its own tokens.
 
 Keeps the keys and values of nodes it has read, within a bound. A path longer than ``max_path`` loses its beginning as in
-training: whole nodes, the oldest first. One thread at a time.
+training: whole nodes, the oldest first (``judge.sizes.read_path`` says how long it is). One thread at a time.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Scorer:
 
     @classmethod
     def load(cls, folder: Path, cache: Path, **settings: Any) -> Scorer:
-        """A judge from its folder; paths are cut where they were in training. Raises JudgeError."""
+        """A judge from its folder. Raises JudgeError."""
         model, card = files.load_judge(folder, cache)
         if model.lora.rank and model.dtype == torch.float32:  # in lower precision the sum would lose what was learned
             backbone: Any = model.backbone
@@ -68,7 +68,7 @@ class Scorer:
         """A judge that is loaded, with what its card says of its labels and of where it cuts a path."""
         sizes = {**card["settings"], **card["data"].get("sizes", {})}
         known = {
-            "max_path": sizes.get("max_path") or DEFAULT_PATH,
+            "max_path": sizes.get("read_path") or sizes.get("max_path") or DEFAULT_PATH,
             "trained": derived_on(card) | trained_on(card),
             "scored": scored_on(card),
         }

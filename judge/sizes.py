@@ -28,6 +28,7 @@ QUICK_SHARE = (
     0.25  # of the free memory that it may take rather than compute activations twice, which takes a third longer
 )
 PACKED_ON_CPU = 1024  # tokens: short trees are packed no further on a processor, where more at once is no quicker
+USUAL_READ = 4096  # tokens that a judge reads where nothing it learned from was cut
 
 
 def resolve(settings: Settings, backbone: Backbone, examples: Sequence[Example], progress: Progress,
@@ -66,6 +67,18 @@ def longest_path(backbone: Backbone, examples: Sequence[Example], progress: Prog
                 longest = max(longest, sum(len(reader.piece(example.tree, n.id)) for n in path))
         progress({"stage": "check", "done": done, "of": len(examples), "eta_s": None})
     return longest
+
+
+def read_path(asked: Settings, sized: Settings, context: int, is_cut: bool) -> int:
+    """Tokens up to which a trained judge reads a dialogue.
+
+    Where it learned, if somebody set that or a label was cut there; else, however short its labels were, as far as the
+    backbone's context allows, at most ``USUAL_READ``.
+    """
+    assert sized.max_path is not None
+    if asked.max_path is not None or is_cut:
+        return sized.max_path
+    return max(sized.max_path, min(context, USUAL_READ))
 
 
 def path_to_read(backbone: Backbone, examples: Sequence[Example]) -> int:

@@ -124,7 +124,7 @@ def _undo(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
 def _poll(studio: Studio, data: dict[str, Any]) -> dict[str, Any]:
     """Whether anything was written since ``seen``: how a second tab notices the first."""
     tree = data.get("tree")
-    return {"seen": studio.store.stamp(), "judge": judgeviews.state(studio),
+    return {"seen": studio.store.stamp(), "judge": judgeviews.state(studio, tree),
             "growing": [r.node_id for r in studio.live.growing(tree)] if tree else []}  # fmt: skip
 
 

@@ -15,19 +15,22 @@ MOST_GROWN = 64  # growing replies whose last reading is kept
 _grown: dict[str, tuple[Any, dict[str, dict[str, Any]]]] = {}  # by reply: the live judge's reading, and as it is shown
 
 
-def live_judge(studio: Studio) -> dict[str, Any]:
+def live_judge(studio: Studio, tree: str) -> dict[str, Any]:
     """The live judge's name (None without one) and, by row, what it learned from: labels of people, derived pairs, scores."""
     about = facts(studio)
     return {"judge": studio.judge.name, "trained": dict(about.trained), "derived": dict(about.derived_labels),
-            "scored": dict(about.scored), "judge_state": state(studio)}  # fmt: skip
+            "scored": dict(about.scored), "judge_state": state(studio, tree)}  # fmt: skip
 
 
-def state(studio: Studio) -> dict[str, Any] | None:
-    """What the live judge is doing, for the line on Explore: its name and ``LiveJudge.state``; None without one."""
+def state(studio: Studio, tree: str | None = None) -> dict[str, Any] | None:
+    """What the live judge is doing, for the line on Explore: its name and ``LiveJudge.state``; None without one.
+
+    ``unread``: replies of ``tree`` that it cannot read, and why.
+    """
     name = studio.judge.name
     if name is None:
         return None
-    return {"judge": name, **studio.judge.state}
+    return {"judge": name, **studio.judge.state, "unread": studio.judge.unread(tree) if tree else {}}
 
 
 def facts(studio: Studio) -> readings.Facts:

@@ -82,12 +82,8 @@ class LiveJudge:
 
     @property
     def state(self) -> dict[str, Any]:
-        """For the screens: ``state`` (off | loading | ready | scoring backlog | failed), ``text``, ``progress``, ``skipped``.
-
-        ``skipped``: replies that cannot be scored, and why.
-        """
+        """For the screens: ``state`` (off | loading | ready | scoring backlog | failed), ``text`` and ``progress``."""
         name, reader, progress = self.name, self._reader, self.progress
-        skipped = dict(reader.skipped) if reader else {}
         state, text = "ready", self.note
         if name is None:
             state, text = "off", ""
@@ -97,7 +93,12 @@ class LiveJudge:
             state, text = "loading", self.note or f"Loading the judge {name} ..."
         elif progress and self._backlog:
             state, text = "scoring backlog", self._backlog.line(name)
-        return {"state": state, "text": text, "progress": progress, "skipped": skipped}
+        return {"state": state, "text": text, "progress": progress}
+
+    def unread(self, tree_id: str) -> dict[str, str]:
+        """Replies of a tree that the live judge cannot read, and why."""
+        reader = self._reader
+        return {n: one.why for n, one in list(reader.skipped.items()) if one.tree == tree_id} if reader else {}
 
     @property
     def process(self) -> ScoringProcess | None:
@@ -208,7 +209,7 @@ class LiveJudge:
         """Score the replies that are growing, unless that was just done; returns whether there are any."""
         assert self._reader
         runs = [r for r in self.live.growing() if r.text and not r.over]
-        saving = self._score_ended(set(self.growing) - {r.node_id for r in runs})
+        self._score_ended(set(self.growing) - {r.node_id for r in runs})
         if time.monotonic() - self._scored_at >= EVERY_S:
             for run in runs:
                 path = self.store.path(run.node_id)
@@ -218,20 +219,18 @@ class LiveJudge:
                 else:  # it is longer than the judge reads by now: what was said of its beginning is no score of it
                     self.growing[run.node_id] = {}
             self._scored_at = time.monotonic()
-        return saving or bool(self.live.growing())  # those without a word yet too
+        # those without a word yet too, and those that ended meanwhile or are on their way to the disk
+        return bool(self.growing or self.live.growing())
 
-    def _score_ended(self, nodes: set[str]) -> bool:
-        """Queue the trees of replies that grow no more; returns whether some are still on their way to the disk."""
-        saving = False
+    def _score_ended(self, nodes: set[str]) -> None:
+        """Queue the trees of replies that grow no more; one that is still on its way to the disk has to wait."""
         for node in nodes:
             reply = self.store.node(node)
             if reply.status == "streaming":
-                saving = True
                 continue
             with self._lock:  # it is whole now, whoever watches
                 self._trees = [reply.tree_id, *(t for t in self._trees if t != reply.tree_id)]
             del self.growing[node]
-        return saving
 
     def _score_tree(self, name: str, tree_id: str) -> None:
         assert self._reader

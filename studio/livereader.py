@@ -35,16 +35,24 @@ class Chunk:
     tried: int
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A reply that could not be read. ``content``: of its path at that time."""
+
+    tree: str
+    why: str
+    content: int
+
+
 @dataclass
 class LiveReader:
-    """Reads replies of the store with one judge. ``skipped``: replies that cannot be read, and why."""
+    """Reads replies of the store with one judge. ``skipped``: replies that cannot be read, by node."""
 
     store: Store
     media: Media
     process: ScoringProcess
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, Unread] = field(default_factory=dict)
     tried: int = 0  # replies, whole ones
-    _contents: dict[str, int] = field(default_factory=dict)  # of the skipped ones, when they could not be read
 
     @classmethod
     def load(cls, store: Store, media: Media, judge: str) -> LiveReader:
@@ -93,7 +101,7 @@ class LiveReader:
     def reply(self, path: list[Node], growing: bool = False) -> Reading | None:
         """The reading of the last node of a path; None where the judge cannot read it."""
         node = path[-1].id
-        if node in self.skipped and self._contents[node] == _content(path):
+        if (known := self.skipped.get(node)) and known.content == _content(path):
             return None
         hashes = {p.image_sha256 for n in path for p in n.parts if p.image_sha256}
         images: dict[str, bytes | Path] = {h: file for h in hashes if (file := self.media.path(h))}
@@ -118,15 +126,16 @@ class LiveReader:
         """How many replies could not be scored, and why the last one; "" where there is none."""
         if not self.skipped:
             return ""
-        why = next(reversed(self.skipped.values()))
+        why = next(reversed(self.skipped.values())).why
         replies = "reply" if self.tried == 1 else "replies"
         return f"{len(self.skipped):,} of {self.tried:,} {replies} could not be scored: {why}"
 
     def _skip(self, path: list[Node], why: str) -> None:
-        self.skipped[path[-1].id], self._contents[path[-1].id] = why, _content(path)
+        self.skipped[path[-1].id] = Unread(path[-1].tree_id, why, _content(path))
 
     def _hopeless(self, node: str) -> bool:
-        return node in self.skipped and self._contents[node] == _content(self.store.path(node))
+        known = self.skipped.get(node)
+        return known is not None and known.content == _content(self.store.path(node))
 
 
 @dataclass

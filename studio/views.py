@@ -82,7 +82,7 @@ def _view(studio: Studio, paths: list[list[Node]], focus: str) -> dict[str, Any]
         "shared": [cards[n.id] for n in paths[0][:shared]],
         "columns": [[cards[n.id] for n in p[shared:]] for p in paths] if len(paths) > 1 else [],
         "growing": [r.node_id for r in studio.live.growing(paths[0][0].tree_id)],
-        **judgeviews.live_judge(studio),
+        **judgeviews.live_judge(studio, paths[0][0].tree_id),
     }
 
 

@@ -126,14 +126,17 @@ def end_jobs() -> None:
     jobs.STARTED.clear()
 
 
+PATIENCE = 3  # a machine that runs several tests at once is so much slower
+
+
 def wait(condition: Any, seconds: float = 10.0, what: str = "condition") -> Any:
-    """What ``condition()`` returns once it is true; fails after a while."""
-    deadline = time.monotonic() + seconds
+    """What ``condition()`` returns once it is true; fails after a while, which is longer where other tests run beside it."""
+    deadline = time.monotonic() + PATIENCE * seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
         time.sleep(0.02)
-    raise AssertionError(f"{what} did not come true within {seconds} s")
+    raise AssertionError(f"{what} did not come true within {PATIENCE * seconds} s")
 
 
 def settle(studio: Studio) -> None:
@@ -213,17 +216,24 @@ def browser() -> Iterator[Any]:
         pytest.skip(reason)
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=20_000)  # two browsers share two processors with what they wait for
+    expect.set_options(timeout=60_000)  # two browsers share two processors with what they wait for
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
         yield started
         started.close()
 
 
+def new_context(browser: Any, **options: Any) -> Any:
+    """A browser context that is as patient as ``wait``."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(90_000)
+    return context
+
+
 @pytest.fixture(scope="session")
 def profile(browser: Any) -> Iterator[Any]:
     """What the browser keeps from page to page: its cache. Cookies and storage are cleared before each test."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context = new_context(browser, viewport={"width": 1440, "height": 900})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     yield context
     context.close()
@@ -243,8 +253,8 @@ def page(profile: Any, served: Served) -> Iterator[Any]:
     troubles = watch(opened)
     opened.add_init_script(QUIET)
     opened.goto(served.url)
-    opened.wait_for_selector(".sidebar .tree-list", timeout=30_000)
-    opened.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+    opened.wait_for_selector(".sidebar .tree-list", timeout=60_000)
+    opened.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=60_000)
     yield opened
     for left in profile.pages:
         left.close()

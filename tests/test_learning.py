@@ -191,9 +191,12 @@ def results(right: list[int]) -> list[PairResult]:
 
 def told(whole: list[int], halves: list[list[int]]) -> dict[str, Any]:
     """A verdict on these right and wrong pairs."""
-    rounds = [[trees(2 ** (i + 1))] * (len(halves) if i < 3 else 1) for i in range(4)]
     half = [results(h) for h in halves]
-    found = learning._told(rounds, [half, half, half, [results(whole)]])
+    measured = [
+        (share, [trees(2 ** (i + 1))] * len(tested), tested)
+        for i, (share, tested) in enumerate(zip(learning.SHARES, [half, half, half, [results(whole)]], strict=True))
+    ]
+    found = learning._told(measured)
     return found | {"verdict": learning.verdict(found)}
 
 

@@ -151,6 +151,25 @@ def test_a_reply_that_nobody_watches_to_its_end_is_scored(judged: Studio) -> Non
     wait(lambda: judged.store.judge_scores(tree, "one"), 30, "the score of the whole reply")
 
 
+def test_a_reply_that_ends_while_it_is_read_is_scored(judged: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = judged.judge.process
+    assert process
+    read = process.reply
+
+    def slowly(*args: Any, growing: bool = False) -> Any:
+        found = read(*args, growing=growing)
+        if growing:
+            settle(judged)
+        return found
+
+    monkeypatch.setattr(process, "reply", slowly)
+    (reply,) = actions.ask(judged, [], "one two three four five six", [], how(SLOW.name))
+    tree = judged.store.node(reply).tree_id
+    judged.judge.look(tree)
+    settle(judged)  # nobody looks from here on
+    wait(lambda: judged.store.judge_scores(tree, "one"), 15, "the score of the whole reply")  # well before IDLE_S
+
+
 def test_replies_that_grow_are_not_kept_waiting_by_a_large_tree(judged: Studio) -> None:
     asked, _ = plant(judged, "q", "r")
     tree = judged.store.node(asked).tree_id
@@ -280,4 +299,4 @@ def test_a_reply_that_is_too_long_is_told_and_the_others_are_scored(judged: Stud
     assert "could not be scored: A " in note
     assert "longer than" in note
     assert "this judge reads" in note
-    assert long in judged.judge.state["skipped"]
+    assert set(judged.judge.unread(tree)) == {long}

@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from studio.tree import Part
-from tests.conftest import CHROMIUM, CHROMIUM_FLAGS, Served, plant, wait, watch
+from tests.conftest import CHROMIUM, CHROMIUM_FLAGS, Served, new_context, plant, wait, watch
 
 pytestmark = pytest.mark.browser
 
@@ -81,7 +81,7 @@ def test_the_real_page_breaks_none_of_its_rules(browser: Browser, served: Served
     parts = [Part("text", "look"), Part("image", image_sha256=picture(served), caption="teal")]
     tree = served.studio.store.node(ids[0]).tree_id
     served.studio.store.add_node(tree, ids[-1], "assistant", parts)
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context = new_context(browser, viewport={"width": 1440, "height": 900})
     context.add_init_script("window.violations = [];"
         "document.addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective + ' ' + e.blockedURI))")  # fmt: skip
     page = context.new_page()

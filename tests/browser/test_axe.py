@@ -9,7 +9,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page
 
 from studio.demo import fill
-from tests.conftest import Served
+from tests.conftest import Served, new_context
 
 pytestmark = pytest.mark.browser
 SIZES = {"wide": (1440, 900), "phone": (390, 844)}
@@ -24,12 +24,12 @@ def looked_at(browser: Any, served: Served, request: pytest.FixtureRequest) -> A
     size, scheme = request.param
     fill(served.studio.store.home)
     width, height = SIZES[size]
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+    context = new_context(
+        browser, viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     page = context.new_page()
     page.goto(served.url)
-    page.wait_for_selector(".tree-open", state="attached", timeout=30_000)
+    page.wait_for_selector(".tree-open", state="attached", timeout=60_000)
     page.evaluate("studio.open({tree: document.querySelector('.tree-line').dataset.tree})")
     page.wait_for_selector(".card.assistant")
     yield page

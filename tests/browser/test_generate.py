@@ -20,7 +20,7 @@ from studio import generating, pictures
 from studio.actions import Studio
 from tests.browser.test_axe import faults
 from tests.browser.test_picture import drag, noise, place, planted, show, tool
-from tests.conftest import Served, settle, wait, watch
+from tests.conftest import Served, new_context, settle, wait, watch
 
 # diffusers 0.42 hands torch's tensors to numpy in a way that numpy 2 warns of
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
@@ -47,7 +47,7 @@ def painting(served: Served, pipeline: Path, one_thread: None) -> Served:
 def ready(page: Page) -> None:
     page.wait_for_function(
         "() => window.studio && studio.map && studio.state.view && document.getElementById('generate-open')",
-        timeout=30_000,
+        timeout=60_000,
     )
 
 
@@ -148,7 +148,7 @@ def test_it_goes_on_over_a_reload_and_ends_within_a_step(page: Page, painting: S
 @pytest.fixture
 def dense(browser: Any, painting: Served) -> Iterator[Page]:
     """The page on a screen of two dots a CSS pixel."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, device_scale_factor=2)
+    context = new_context(browser, viewport={"width": 1440, "height": 900}, device_scale_factor=2)
     opened = context.new_page()
     troubles = watch(opened)
     opened.goto(painting.url)
@@ -264,8 +264,8 @@ def test_without_a_model_it_says_so_and_leads_to_where_one_is_added(page: Page, 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
 def test_axe_finds_nothing_serious_in_the_window(browser: Any, painting: Served, scheme: str, width: int) -> None:
-    context = browser.new_context(
-        viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
+    context = new_context(
+        browser, viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
     )
     page = context.new_page()
     page.goto(painting.url)

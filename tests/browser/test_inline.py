@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from studio import views
 from studio.actions import Studio, marking
 from studio.tree import Part
-from tests.conftest import SLOW, Served, how, plant, settle, wait, watch
+from tests.conftest import SLOW, Served, how, new_context, plant, settle, wait, watch
 
 pytestmark = pytest.mark.browser
 
@@ -403,11 +403,11 @@ def test_light_and_dark(browser: Any, served: Served, tmp_path: Path) -> None:
     marking.say(served.studio, r, "local", "rationale", "A drawing.", span={"image": sha})
     marking.step(served.studio, r, r, "It begins here.")
     for scheme in ("light", "dark"):
-        context = browser.new_context(color_scheme=scheme, viewport={"width": 1440, "height": 900})
+        context = new_context(browser, color_scheme=scheme, viewport={"width": 1440, "height": 900})
         page = context.new_page()
         troubles = watch(page)
         page.goto(served.url)
-        page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+        page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=60_000)
         show(page, r)
         ground, marked = (
             page.locator(where).first.evaluate("e => getComputedStyle(e).backgroundColor")

@@ -87,7 +87,7 @@ def test_an_empty_home_says_what_is_missing(page: Page, served: Served) -> None:
     expect(page.locator(".judge-judges")).to_contain_text("No judge yet")
     a, b = plant(served.studio, "q", "r")
     served.studio.store.rate(b, "L1", 2, "ann")
-    expect(page.locator(".judge-data")).to_contain_text("L1", timeout=10_000)
+    expect(page.locator(".judge-data")).to_contain_text("L1", timeout=60_000)
     expect(page.locator(".judge-data")).to_contain_text("below 50")
     page.locator("#judge-name").fill("mine")
     page.locator("#judge-rank").fill("1000")
@@ -104,16 +104,16 @@ def test_train_reload_stop_go_on_use_live_and_remove(page: Page, served: Served,
         page.locator(f"#judge-{name}").fill(value)
     page.locator("#judge-start").click()
     job = page.locator(".judge-job")
-    expect(job.get_by_role("status")).to_have_text(re.compile("starting|checking|loading|reading"), timeout=30_000)
+    expect(job.get_by_role("status")).to_have_text(re.compile("starting|checking|loading|reading"), timeout=60_000)
     page.locator("#judge-seed").focus()
     expect(job).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=120_000)
     expect(job.get_by_role("status")).to_have_text(re.compile("^(training|validating)"))
     expect(job.locator(".stage.now small")).to_have_text(re.compile("Train|Validate"))
-    expect(job.locator("svg").first).to_have_attribute("aria-label", re.compile(r"Loss from \d"), timeout=20_000)
+    expect(job.locator("svg").first).to_have_attribute("aria-label", re.compile(r"Loss from \d"), timeout=60_000)
     expect(page.locator("#judge-seed")).to_be_focused()  # a new step disturbs nobody who types
     shoot(page, "judge-training")
     page.reload()
-    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=60_000)
     to(page, "Judge")
     expect(job.get_by_role("status")).to_have_text(re.compile("^(training|validating)"))
     job.get_by_role("button", name="Pause").click()
@@ -123,7 +123,7 @@ def test_train_reload_stop_go_on_use_live_and_remove(page: Page, served: Served,
     expect(job.get_by_role("button", name="Begin again")).to_have_count(0)  # nothing new was rated
     plant_rated(served)
     again = job.get_by_role("button", name="Begin again with the 1 new rating")
-    expect(again).to_be_visible(timeout=15_000)
+    expect(again).to_be_visible(timeout=60_000)
     shoot(page, "judge-paused")
     job.get_by_role("button", name="Resume").click()
     expect(job.get_by_role("status")).to_have_text("done", timeout=180_000)
@@ -159,7 +159,7 @@ def watched_while_it_grows(page: Page, served: Served) -> None:
         page,
         "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen",
     )
-    expect(page.locator(".card.growing .judge-bar").first).to_be_visible(timeout=20_000)
+    expect(page.locator(".card.growing .judge-bar").first).to_be_visible(timeout=60_000)
     node = page.locator(".card.growing").get_attribute("data-id") or ""
     page.evaluate(WATCH, node)  # from here on neither the map nor the card is without what the judge says
     assert page.evaluate("id => studio.map.plan.at(id).node.said", node)
@@ -270,7 +270,7 @@ def test_a_broken_judge_is_told_on_the_screen(page: Page, served: Served, base: 
     page.locator('[data-version="one"]').get_by_role("button", name="Use live").click()
     expect(page.locator(".judge-note")).to_contain_text("Cannot read the weights", timeout=120_000)
     to(page, "Explore")
-    expect(page.locator("#judge-state.bad")).to_contain_text("Cannot read the weights", timeout=15_000)
+    expect(page.locator("#judge-state.bad")).to_contain_text("Cannot read the weights", timeout=60_000)
     send(page, "hello")
     finished(page)
 

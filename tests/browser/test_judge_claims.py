@@ -64,10 +64,7 @@ def test_a_row_without_scores_shows_rank_and_probability(page: Page, served: Ser
     words = better.locator(".hidden-text").inner_text()
     assert re.search(r"preferred over the other in \d+ %, tie \d+ %; 1\.00 ± 0\.00 above the best other", words)
     assert "of 0 to 3" not in words
-    assert page.evaluate("[...document.querySelectorAll('.map-low, .map-high')].map(e => e.textContent)") == [
-        "judge last",
-        "first",
-    ]
+    expect(page.locator(".map-low, .map-high")).to_have_text(["judge last", "first"])
 
 
 def test_g5_is_drawn_on_its_own_scale(page: Page, served: Served) -> None:
@@ -165,7 +162,21 @@ def test_explore_says_what_the_live_judge_is_doing(page: Page, served: Served, b
     to(page, "Explore")
     expect(page.locator(f'[data-judge="{b}"] .judge-bar').first).to_be_visible(timeout=150_000)
     assert any("Loading the judge one" in text for text in page.evaluate("seen")), page.evaluate("seen")
-    expect(page.locator("#judge-state")).to_be_hidden(timeout=30_000)
+    expect(page.locator("#judge-state")).to_be_hidden(timeout=60_000)
+
+
+def test_a_reply_that_cannot_be_scored_says_so_on_its_card(page: Page, served: Served, base: Path) -> None:
+    teach.untrained(served.studio.store, "one", str(base), {"L4": 60})
+    asked, short = plant(served.studio, "q", "r")
+    tree = served.studio.store.node(asked).tree_id
+    long = served.studio.store.add_node(tree, asked, "assistant", [Part("text", "word " * 5000)])
+    served.studio.judge.promote("one")
+    page.evaluate("ids => studio.open({lanes: ids})", [short, long])
+    expect(page.locator(f'[data-judge="{short}"] .judge-bar').first).to_be_visible(timeout=150_000)
+    line = page.locator(f'[data-judge="{long}"]')
+    expect(line).to_have_text(re.compile(r"^one: Not scored\. A reply of [\d,]+ tokens is longer than the [\d,]+ that"))
+    expect(page.locator(f'[data-judge="{short}"]')).not_to_contain_text("Not scored")
+    shoot(page, "judge-not-scored")
 
 
 SEEN = """() => {

@@ -47,7 +47,7 @@ def test_measured_through_a_reload(page: Page, served: Served, base: Path) -> No
     expect(page.locator(".judge-learn")).to_contain_text("Too little to draw a curve: 0 dialogues to learn from")
     expect(page.locator("#learn-start")).to_be_disabled()
     teach.rate(served.studio.store, 60)
-    expect(page.locator("#learn-start")).to_be_enabled(timeout=15_000)
+    expect(page.locator("#learn-start")).to_be_enabled(timeout=60_000)
     expect(page.locator(".judge-data")).to_contain_text("+33 labels, +17 pairs")
     expect(page.locator(".judge-data")).to_contain_text("Measure the curve to estimate the gain.")
     page.locator("#judge-base").fill(str(base))
@@ -121,7 +121,7 @@ def test_a_plot_with_its_numbers_light_dark_and_narrow(page: Page, served: Serve
     served.studio.store.rate(
         teach_node(served), "L1", 2, "ann"
     )  # the section is drawn again, and what is open stays so
-    expect(page.locator(".judge-learn")).to_contain_text("You have given 31 ratings since.", timeout=10_000)
+    expect(page.locator(".judge-learn")).to_contain_text("You have given 31 ratings since.", timeout=60_000)
     expect(shown).to_have_attribute("open", "")
 
 

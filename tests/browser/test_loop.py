@@ -22,7 +22,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from studio.store import Store
-from tests.conftest import wait, watch
+from tests.conftest import new_context, wait, watch
 from tests.perf import serving, studio_command
 
 pytestmark = [
@@ -46,7 +46,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def opened(browser: Any, address: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context = new_context(browser, viewport={"width": 1440, "height": 900})
     page = context.new_page()
     troubles = watch(page)
     page.goto(address)
@@ -146,7 +146,7 @@ def train(page: Page, home: Path) -> None:
     expect(job.get_by_role("status")).to_have_text(re.compile("^(training|validating)"))
     expect(job).to_contain_text(re.compile(r"step ([2-9]|\d\d) of \d+"), timeout=TRAINING_S * 1000)
     os.kill(trainer(home), signal.SIGKILL)
-    expect(job.get_by_role("status")).to_have_text("failed", timeout=20_000)
+    expect(job.get_by_role("status")).to_have_text("failed", timeout=60_000)
     expect(job).to_contain_text("it goes on from what it last kept")
     job.get_by_role("button", name="Resume").click()
     expect(job.get_by_role("status")).to_have_text("done", timeout=TRAINING_S * 1000)

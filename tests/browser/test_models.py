@@ -46,11 +46,11 @@ def test_download_use_test_unload_remove(at: Hub, page: Page, served: Served) ->
     shoot(page, "models")
     row.get_by_role("button", name="Download").press("Enter")
     expect(row.get_by_role("button", name="Cancel")).to_be_focused()  # the keyboard stays in its row
-    expect(row).to_contain_text(re.compile(r"downloading [1-9]"), timeout=20_000)  # of two files half of one has come
+    expect(row).to_contain_text(re.compile(r"downloading [1-9]"), timeout=60_000)  # of two files half of one has come
     row.scroll_into_view_if_needed()
     shoot(page, "models-downloading")
     at.pause.set()
-    expect(row.locator(".model-state")).to_have_text("here", timeout=20_000)
+    expect(row.locator(".model-state")).to_have_text("here", timeout=60_000)
     row.get_by_role("button", name="Use").click()
     expect(row.locator(".model-state")).to_have_text("here, in the list")
     assert config.load(served.studio.config.home).models[0].name == ENTRY.name
@@ -58,7 +58,7 @@ def test_download_use_test_unload_remove(at: Hub, page: Page, served: Served) ->
     listed = page.locator(f'[data-listed="{ENTRY.name}"]')
     expect(listed).to_contain_text("not loaded")
     listed.get_by_role("button", name="Test").click()
-    expect(listed.locator(".model-test")).to_contain_text("First token after", timeout=30_000)
+    expect(listed.locator(".model-test")).to_contain_text("First token after", timeout=60_000)
     expect(listed.locator(".model-loaded")).to_contain_text("on llama.cpp")
     listed.scroll_into_view_if_needed()
     shoot(page, "models-tested")
@@ -94,13 +94,13 @@ def test_named_cancelled_and_resumed(at: Hub, page: Page, served: Served) -> Non
     page.locator("#models-mmproj").fill(ENTRY.mmproj)
     page.locator("#models-called").fill("My own")
     page.locator("#models-called").press("Enter")
-    expect(row).to_contain_text(re.compile(r"downloading [1-9]"), timeout=20_000)
+    expect(row).to_contain_text(re.compile(r"downloading [1-9]"), timeout=60_000)
     row.get_by_role("button", name="Cancel").click()
-    expect(row.get_by_role("button", name="Resume")).to_be_visible(timeout=10_000)
+    expect(row.get_by_role("button", name="Resume")).to_be_visible(timeout=60_000)
     at.pause.set()
     at.pause = None
     row.get_by_role("button", name="Resume").click()
-    expect(row.locator(".model-state")).to_have_text("here", timeout=20_000)
+    expect(row.locator(".model-state")).to_have_text("here", timeout=60_000)
     row.get_by_role("button", name="Use").click()
     expect(page.locator('[data-listed="My own"]')).to_contain_text("images and text")
     assert any(line.startswith(ENTRY.file) or line.startswith(ENTRY.mmproj) for line in at.ranges)
@@ -112,7 +112,7 @@ def test_what_went_wrong_stays_in_the_row(at: Hub, page: Page) -> None:
     to(page, "Settings")
     row = page.locator(f'[data-model="{ENTRY.name}"]')
     row.get_by_role("button", name="Download").click()
-    expect(row.get_by_role("alert")).to_contain_text(f"{ENTRY.file} arrived damaged", timeout=20_000)
+    expect(row.get_by_role("alert")).to_contain_text(f"{ENTRY.file} arrived damaged", timeout=60_000)
 
 
 def test_own_file_on_a_phone(files: Path, page: Page, served: Served) -> None:

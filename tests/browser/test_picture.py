@@ -17,7 +17,7 @@ from studio import history, pictures
 from studio.actions import Studio
 from studio.tree import Part
 from tests.browser.test_axe import faults
-from tests.conftest import Served, settle, wait, watch
+from tests.conftest import Served, new_context, settle, wait, watch
 
 pytestmark = pytest.mark.browser
 
@@ -44,13 +44,13 @@ def planted(studio: Studio, picture: Image.Image, caption: str = "a quokka") -> 
 @pytest.fixture(params=[1, 2])
 def dense(request: pytest.FixtureRequest, browser: Any, served: Served) -> Iterator[Page]:
     """The page on a screen of one or two dots a CSS pixel, with touch."""
-    context = browser.new_context(
-        viewport={"width": 1440, "height": 900}, device_scale_factor=request.param, has_touch=True
+    context = new_context(
+        browser, viewport={"width": 1440, "height": 900}, device_scale_factor=request.param, has_touch=True
     )
     opened = context.new_page()
     troubles = watch(opened)
     opened.goto(served.url)
-    opened.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+    opened.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=60_000)
     yield opened
     context.close()
     assert not troubles, troubles
@@ -355,10 +355,10 @@ def test_two_fingers_zoom_and_draw_nothing(dense: Page, served: Served) -> None:
 def test_axe_finds_nothing_serious_in_the_window(browser: Any, served: Served, scheme: str) -> None:
     node, sha256 = planted(served.studio, noise())
     made = pictures.apply_to(served.studio, sha256, [{"tool": "flip", "params": {"direction": "vertical"}}])
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme, reduced_motion="reduce")
+    context = new_context(browser, viewport={"width": 390, "height": 844}, color_scheme=scheme, reduced_motion="reduce")
     page = context.new_page()
     page.goto(served.url)
-    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=60_000)
     show(page, node)
     found = []
     for name in ("Box", "Label", "Adjust", "Side by side"):

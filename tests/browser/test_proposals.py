@@ -36,7 +36,7 @@ def reply_of(page: Page, served: Served, words: str, count: int) -> str:
     settle(served.studio)
     reply = page.locator(".card.assistant").last.get_attribute("data-id") or ""
     wait(lambda: len(served.studio.store.proposals([reply]).get(reply, {})) == count, what="the proposals")
-    expect(page.locator(".card.assistant .proposal.proposed")).to_have_count(count, timeout=20_000)
+    expect(page.locator(".card.assistant .proposal.proposed")).to_have_count(count, timeout=60_000)
     return reply
 
 
@@ -78,7 +78,7 @@ def test_accept_change_refuse_and_undo(page: Page, served: Served, folder: Path)
     form.get_by_label("Tool").select_option("retrieve")
     expect(form.get_by_role("button", name="Two dogs run on a beach")).to_be_visible()
     page.reload()  # nothing typed is lost
-    page.wait_for_selector(".proposal-form", timeout=30_000)
+    page.wait_for_selector(".proposal-form", timeout=60_000)
     expect(form.get_by_label("Caption of the picture")).to_have_value("two dogs on a beach")
     form.get_by_role("button", name="Two dogs run on a beach").click()
     form.get_by_role("button", name="Make it").click()
@@ -124,7 +124,7 @@ def test_by_itself_and_what_the_next_model_was_given(page: Page, served: Served,
     dialog.get_by_role("button", name="Save").press("Enter")
     expect(dialog).to_have_count(0)
     send(page, f"Show <Image, {COUCH}> please")
-    expect(page.locator(".card.assistant figure.picture")).to_have_count(1, timeout=20_000)
+    expect(page.locator(".card.assistant figure.picture")).to_have_count(1, timeout=60_000)
     expect(page.locator(".card.assistant .proposal")).to_have_count(0)
     send(page, "And now?")
     expect(page.locator(".card.assistant")).to_have_count(2)

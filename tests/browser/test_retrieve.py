@@ -71,12 +71,12 @@ def test_a_folder_of_a_thousand_is_searched_and_a_picture_goes_into_the_message(
     expect(box).to_be_focused()
     box.fill("What is this?")
     box.press("Enter")
-    expect(page.locator('.card[data-role="user"] .picture, .transcript .picture').first).to_be_visible(timeout=20_000)
+    expect(page.locator('.card[data-role="user"] .picture, .transcript .picture').first).to_be_visible(timeout=60_000)
     settle(served.studio)
     (row,) = served.studio.store.images().values()
     assert (row["origin"], row["prompt"], row["params"]["by"]) == ("retrieve", "sofa", "meaning")
     assert row["source_url"] == (thousand / "bicycle garden 0.jpg").as_uri()
-    page.get_by_text("What was sent", exact=True).click(timeout=20_000)
+    page.get_by_text("What was sent", exact=True).click(timeout=60_000)
     expect(page.locator(".sent")).to_contain_text("A brown couch in a living room")
 
 

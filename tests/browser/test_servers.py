@@ -56,7 +56,7 @@ def add(page: Page, base_url: str, model: str) -> None:
     page.locator("#server-model input").fill(model)
     page.locator("#server-model input").press("Enter")
     page.locator("#server-add").click()
-    expect(page.locator("#server-said textarea")).to_have_value(re.compile(f"Added '{model}'"), timeout=15_000)
+    expect(page.locator("#server-said textarea")).to_have_value(re.compile(f"Added '{model}'"), timeout=60_000)
 
 
 def test_from_preset_to_what_was_sent(page: Page, served: Served) -> None:
@@ -75,9 +75,9 @@ def test_from_preset_to_what_was_sent(page: Page, served: Served) -> None:
         page.get_by_role("option", name="thinker").click()
         page.get_by_label("May ask for pictures").check()
         page.locator("#server-test").click()
-        expect(said).to_have_value(re.compile(r"^It works: .* reasoning, and “Four\.”\.$"), timeout=15_000)
+        expect(said).to_have_value(re.compile(r"^It works: .* reasoning, and “Four\.”\.$"), timeout=60_000)
         page.locator("#server-add").click()
-        expect(said).to_have_value(re.compile("Added 'thinker'.*until the studio ends"), timeout=15_000)
+        expect(said).to_have_value(re.compile("Added 'thinker'.*until the studio ends"), timeout=60_000)
         expect(page.get_by_label("Or the key itself")).to_have_value("")
         assert "tools" in server.requests[-1].body
         assert served.studio.config.model("thinker").settings["image_tools"] is True
@@ -105,7 +105,7 @@ def asked_side_by_side(page: Page, served: Served) -> None:
         page.locator(".lane", has_text=ECHO_OF_HOME).locator(".rate.local")
     ).to_be_visible()  # the slow one holds up nobody
     stopped = page.locator(".lane", has_text="talker").locator(".card.assistant")
-    expect(stopped).to_contain_text("word word", timeout=20_000)
+    expect(stopped).to_contain_text("word word", timeout=60_000)
     stopped.get_by_role("button", name="Stop").click()
     finished(page, 3)
     expect(stopped.locator(".meta")).to_contain_text("stopped")

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from studio.actions import Studio
 from studio.tree import Part
-from tests.conftest import Served, plant, watch
+from tests.conftest import Served, new_context, plant, watch
 
 pytestmark = pytest.mark.browser
 
@@ -47,13 +47,13 @@ def fill(studio: Studio) -> None:
 
 
 def show(page: Page) -> None:
-    page.wait_for_selector("#screens [role=tab]", timeout=30_000)
+    page.wait_for_selector("#screens [role=tab]", timeout=60_000)
     tab = page.get_by_role("tab", name="Data")
     if not tab.is_visible():  # on a phone the last tabs are behind a menu
         page.locator("#screens .overflow-menu > button").click()
         tab = page.locator("#screens .overflow-dropdown button", has_text="Data")
     tab.click()
-    page.wait_for_selector("#statistics .stats", timeout=30_000)
+    page.wait_for_selector("#statistics .stats", timeout=60_000)
 
 
 def no_overflow(page: Page) -> None:
@@ -117,7 +117,7 @@ def test_a_name_is_only_text(page: Page, served: Served) -> None:
 def test_plots_can_be_read(browser: Any, served: Served, size: str, scheme: str, tmp_path: Path) -> None:
     fill(served.studio)
     width, height = SIZES[size]
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context = new_context(browser, viewport={"width": width, "height": height}, color_scheme=scheme)
     page = context.new_page()
     troubles = watch(page)
     page.goto(served.url)

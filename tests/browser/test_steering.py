@@ -65,7 +65,7 @@ def test_best_of_n_says_why_and_one_undo_brings_them_back(page: Page, served: Se
     expect(page.locator(".card.assistant")).to_have_count(1)  # the one that was kept
     shoot(page, "steer-best")
     page.reload()
-    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=60_000)
     expect(says).to_contain_text("Kept 1 of 4 by L4.")  # the state is the server's
     page.keyboard.press("Control+z")
     expect(page.locator(".toast").last).to_contain_text("Undone: Pruned 3 replies that the judge puts lower")
@@ -114,13 +114,13 @@ def test_better_than_this_by_keyboard_and_cancelled_after_a_reload(page: Page, s
     dialog.get_by_label("By more than").press("Enter")
     expect(dialog).to_have_count(0)
     panel = page.get_by_label("What the judge chose")
-    expect(panel).to_contain_text("Attempt 1 of 4", timeout=20_000)
+    expect(panel).to_contain_text("Attempt 1 of 4", timeout=60_000)
     shoot(page, "steer-going")
     page.reload()
-    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=30_000)
+    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=60_000)
     wait(lambda: len(current(served.studio).run.made) >= 2, 60, "the second attempt, with nobody there")
     panel.get_by_role("button", name="Cancel").click()
-    expect(panel).to_contain_text("all kept; nothing was pruned.", timeout=20_000)
+    expect(panel).to_contain_text("all kept; nothing was pruned.", timeout=60_000)
     run = over(served)
     settle(served.studio)
     assert run.phase == "cancelled"

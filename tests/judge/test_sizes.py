@@ -57,3 +57,20 @@ def test_the_most_counts_the_longest_sequence_whose_activations_are_all_kept(bui
     assert twice["checkpointing"]
     assert not kept["checkpointing"]
     assert twice["mb"] == kept["mb"]  # a sequence of 1,408 tokens may stand beside it and take more
+
+
+# context, what is set, what training chose, whether a label was cut -> tokens that the judge reads
+READS = [
+    (8192, None, 512, False, 4096),  # short labels make no short-sighted judge
+    (2048, None, 512, False, 2048),
+    (8192, None, 6016, False, 6016),
+    (8192, None, 1024, True, 1024),  # as it learned
+    (8192, 512, 512, False, 512),
+]
+
+
+@pytest.mark.parametrize(("context", "asked", "chosen", "is_cut", "reads"), READS)
+def test_a_judge_of_short_labels_reads_long_replies(
+    context: int, asked: int | None, chosen: int, is_cut: bool, reads: int
+) -> None:
+    assert sizes.read_path(Settings(max_path=asked), Settings(max_path=chosen), context, is_cut) == reads
