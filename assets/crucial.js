@@ -7,8 +7,11 @@
   const article = id => studio.parts.transcript.querySelector(`.card[data-id="${id}"]`);
   const marked = card => card.steps.find(step => !step.earlier);
   const draftKey = card => drafts.key(card.leaf, card.id, 'reason');
+  let presses = 0;             // of keys and the pointer: a field that opens late takes the keyboard from nobody
+  for (const name of ['keydown', 'pointerdown']) document.addEventListener(name, () => { presses += 1; }, { passive: true, capture: true });
 
   async function toggle(card) {
+    const pressed = presses;
     const why = !card ? 'Choose a reply first.' : card.role !== 'assistant' ? 'A crucial step is a reply, and that message is a question. Choose a reply.'
       : !card.leaf ? 'This reply belongs to several dialogues side by side. Press “Only this” above one, then mark it.' : '';
     if (why) return toast(why, { bad: true });
@@ -19,7 +22,7 @@
     toast(before ? 'No crucial step any more.' : 'Marked as a crucial step.', { action: studio.undo, label: 'Undo' });
     await studio.refresh();
     emit('rated', studio.card(card.id));
-    if (!before) article(card.id)?.querySelector('.crucial-reason textarea')?.focus();
+    if (!before && presses === pressed) article(card.id)?.querySelector('.crucial-reason textarea')?.focus();
   }
 
   function badge(step, lanes) {

@@ -147,7 +147,7 @@ def test_nobody_there() -> None:
 def test_silence_is_given_up() -> None:
     with scripted(silence) as server:
         assert failure(server, timeout_s=0.2) == ("URL was silent for 0.2 s. Retry, or raise timeout_s for this model.")
-        assert server.hung_up.wait(5)
+        assert server.hung_up.wait(30)
     with scripted(events(piece("Hel"), piece("lo"), pause_s=0.6)) as server:
         assert "after 3 characters of the reply" in failure(server, timeout_s=0.2)
 

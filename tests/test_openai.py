@@ -180,7 +180,7 @@ def test_stop_before_the_first_word() -> None:
         pressed = threading.Thread(target=lambda: wait(lambda: server.requests, what="the request") and stop.set())
         pressed.start()
         assert reply(create("m", server.base_url), stop=stop) == []  # the server would be silent for ever
-        assert server.hung_up.wait(5)
+        assert server.hung_up.wait(30)
         pressed.join()
 
 
@@ -201,7 +201,7 @@ def test_closed_early_leaves_nothing_behind() -> None:
         assert next(stream).text == "word "
         stream.close()
         assert list(stream) == []
-        assert server.hung_up.wait(5)
+        assert server.hung_up.wait(30)
     assert threading.active_count() == threads
 
 

@@ -82,11 +82,11 @@ def test_a_server_that_refuses_n_gets_a_request_for_each() -> None:
 
 
 def test_candidates_with_a_seed_are_requests_of_their_own_at_once() -> None:
-    slow = events(*[piece("a")] * 10, END, pause_s=0.03)
+    slow = events(*[piece("a")] * 10, END, pause_s=0.15)
     with scripted(slow) as server:
         start = time.perf_counter()
         assert sampled(create("m", server.base_url, n=True), 4, seed=7) == dict.fromkeys(range(4), "a" * 10)
-        assert time.perf_counter() - start < 4 * 0.33
+        assert time.perf_counter() - start < 3 * 1.65  # one after the other they would take four times 1.65 s
     assert sorted(r.body["seed"] for r in server.requests) == [7, 8, 9, 10]
     assert not any("n" in r.body for r in server.requests)
 
@@ -114,7 +114,7 @@ def test_candidates_stop_alone_and_all_together() -> None:
             if counts[1] == 10:
                 stops[1].set()
         assert counts == {0: 3, 1: 10}
-        assert server.hung_up.wait(5)
+        assert server.hung_up.wait(30)
     assert len(server.requests) == 1
 
 

@@ -27,7 +27,7 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
     with scripted(busy, busy, HELLO) as server:
         start = time.perf_counter()
         deltas = reply(create("m", server.base_url))
-        assert 1.9 < time.perf_counter() - start < 6
+        assert 1.9 < time.perf_counter() - start < 20
     assert [d.phase for d in deltas[:3]] == ["server", "server", None]
     assert text(deltas) == "Hello"
 

@@ -217,8 +217,8 @@ def test_cancelling_closes_the_connection() -> None:
         threading.Timer(0.3, stop.set).start()
         began = time.monotonic()
         assert not any(s.image for s in paint(drawer(server), stop=stop))
-        assert time.monotonic() - began < 2
-        assert server.hung_up.wait(5)
+        assert time.monotonic() - began < 10
+        assert server.hung_up.wait(30)
 
 
 def test_nobody_listens() -> None:

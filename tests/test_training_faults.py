@@ -89,7 +89,7 @@ def steps(home: Path) -> list[int]:
 
 
 def ended(process: Any, home: Path) -> dict[str, Any]:
-    process.join(60)
+    process.join(240)
     assert process.exitcode == 0, (home / "stderr").read_text()
     told: dict[str, Any] = json.loads((home / "outcome").read_text())
     return told

@@ -35,7 +35,7 @@ pytestmark = [
 ]
 FOLDER = "repeated_attempts"  # the shortest dialogues of the examples
 RATED, COMPARED = 15, 3
-TRAINING_S = 300.0  # for the end of a training of about a minute, on a machine that does other things too
+TRAINING_S = 900.0  # for the end of a training of about a minute, on a machine that does other things too
 
 
 @pytest.fixture

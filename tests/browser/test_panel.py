@@ -48,7 +48,7 @@ def rated(served: Served, base: Path) -> str:
 def show(page: Page, node: str) -> None:
     page.evaluate("id => studio.open({node: id})", node)
     page.get_by_role("tab", name="Judge", exact=True).click()
-    expect(page.locator(".panel fieldset")).to_be_visible(timeout=60_000)
+    expect(page.locator(".panel fieldset")).to_be_visible(timeout=180_000)
 
 
 def shoot(page: Page, name: str, at: str) -> None:
@@ -109,9 +109,9 @@ def test_choose_score_and_see_where_they_part(page: Page, served: Served, base: 
     expect(page.get_by_role("tab", name="Explore")).to_have_attribute("aria-selected", "true")
     expect(page.locator(".card.focus")).to_be_visible()
     page.reload()  # nothing is lost: neither who was chosen nor what they said
-    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=60_000)
+    page.wait_for_function("() => window.studio && studio.map && studio.state.view", timeout=180_000)
     page.get_by_role("tab", name="Judge", exact=True).click()
-    expect(page.locator(f'.panel tr[data-reply="{first}"]')).to_contain_text("L1 3", timeout=60_000)
+    expect(page.locator(f'.panel tr[data-reply="{first}"]')).to_contain_text("L1 3", timeout=180_000)
 
 
 def test_agreement_and_two_versions(page: Page, served: Served, base: Path) -> None:
@@ -121,12 +121,12 @@ def test_agreement_and_two_versions(page: Page, served: Served, base: Path) -> N
     for name in ("first", "second"):
         panel.get_by_label(name, exact=True).check()
     expect(panel.locator(".panel-agreement")).to_contain_text(
-        "Training trees left out: 4. Not scored yet: 32 replies.", timeout=60_000
+        "Training trees left out: 4. Not scored yet: 32 replies.", timeout=180_000
     )
     expect(panel.locator(".panel-duel")).to_contain_text("They have not scored these dialogues yet.")
     panel.get_by_role("button", name="Score what both need (60 to do)").click()
     duel = panel.locator("[data-versus=local-L4]")
-    expect(duel).to_contain_text(re.compile(r"n 30, 15 dialogues"), timeout=60_000)
+    expect(duel).to_contain_text(re.compile(r"n 30, 15 dialogues"), timeout=180_000)
     expect(duel).to_contain_text(re.compile("is better|may be chance"))
     expect(panel.locator("[data-versus=local-overall]")).to_contain_text("n 15, 15 dialogues")
     expect(panel.locator(".panel-duel")).to_contain_text("neither learned from; training trees left out: 5")
@@ -145,7 +145,7 @@ def test_versions_without_a_common_unseen_dialogue_say_so(page: Page, served: Se
     judge(served, base, "second", 1, trees[2:])
     page.get_by_role("tab", name="Judge", exact=True).click()
     expect(page.locator(".panel-duel")).to_contain_text(
-        "There is no dialogue that you rated and neither of them learned from", timeout=60_000
+        "There is no dialogue that you rated and neither of them learned from", timeout=180_000
     )
     expect(page.locator(".panel-columns")).to_contain_text("Select judges.")
 
@@ -156,7 +156,7 @@ def test_a_merged_export_tells_its_folder(page: Page, served: Served, base: Path
     page.locator('[data-version="first"]').get_by_role("button", name="Export merged").click()
     folder = served.studio.store.home / "exports" / "first-merged"
     task = page.locator('[data-task="export first"]')
-    expect(task).to_contain_text(f"It is in {folder}", timeout=60_000)
+    expect(task).to_contain_text(f"It is in {folder}", timeout=180_000)
     expect(task).to_contain_text(re.compile(r"[\d.]+ MB"))
     task.get_by_role("button", name="Dismiss Merged export of first").click()
     expect(task).to_have_count(0)
@@ -169,7 +169,7 @@ def test_a_dead_server_is_told_and_nothing_is_lost(page: Page, served: Served, b
     show(page, first)
     page.get_by_label("Gone (zero-shot)").check()
     page.get_by_role("button", name="Score this dialogue (3 to do)").click()
-    expect(page.locator(".panel-task .problem")).to_contain_text("Cannot reach", timeout=60_000)
+    expect(page.locator(".panel-task .problem")).to_contain_text("Cannot reach", timeout=180_000)
     expect(page.get_by_label("Gone (zero-shot)")).to_be_checked()
     expect(page.get_by_role("button", name="Score this dialogue (3 to do)")).to_be_enabled()
 
@@ -191,7 +191,7 @@ def test_blind_shows_no_score_before_the_vote(page: Page, served: Served, base: 
     expect(page.locator(".panel-apart li")).to_have_count(0)
     for dimension in ("L1", "L2", "L3", "L4"):
         store.rate(first, dimension, 2, "ann")
-    expect(row.locator(".score")).to_have_count(2, timeout=60_000)
+    expect(row.locator(".score")).to_have_count(2, timeout=180_000)
     expect(page.locator(".panel-apart li")).to_have_count(1)
 
 
@@ -204,7 +204,7 @@ def test_on_a_phone_only_tables_scroll(page: Page, served: Served, base: Path) -
     page.get_by_role("button", name="Score this dialogue (6 to do)").click()
     expect(page.get_by_role("button", name="Score this dialogue (0 to do)")).to_be_visible(timeout=180_000)
     page.get_by_role("button", name=re.compile("Score what both need")).click()
-    expect(page.locator("[data-versus=local-L4]")).to_be_visible(timeout=60_000)
+    expect(page.locator("[data-versus=local-L4]")).to_be_visible(timeout=180_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     wide = "(() => { const j = document.querySelector('.judge'); return j.scrollWidth - j.clientWidth; })()"
     assert page.evaluate(wide) <= 0
