@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from judge.backbones import Backbone
-from judge.batches import Forests, people_only
+from judge.batches import Forests, Reader, people_only
 from judge.datacard import data_card
 from judge.examples import Example, data_hash, level_of
 from judge.groups import SETS, Split
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from judge.unfinished import Run
 
 
-def planned(prepared: Prepared, parts: Split, backbone: Backbone, settings: Settings, progress: Progress) -> Run:
-    """A run's data, sizes and card, from usable labels; nothing is read or written.
+def planned(prepared: Prepared, parts: Split, backbone: Backbone, settings: Settings, progress: Progress,
+            free: float | None = None) -> Run:  # fmt: skip
+    """A run's data, sizes and card, from usable labels; nothing is read or written. ``free``: as of ``judge.sizes.resolve``.
 
     Raises:
         JudgeError: no label that can be read is left to train on.
@@ -33,7 +34,7 @@ def planned(prepared: Prepared, parts: Split, backbone: Backbone, settings: Sett
     from judge.unfinished import Run
 
     examples = prepared.examples
-    sized = resolve(settings, backbone, examples, progress)
+    sized = resolve(settings, backbone, examples, progress, free)
     skipped: list[Skipped] = []
     out: set[Skipped] = set()  # whatever the sets learn nothing from, pairs that follow from scores too
     longest = 0
@@ -44,7 +45,7 @@ def planned(prepared: Prepared, parts: Split, backbone: Backbone, settings: Sett
         out |= {one for one in lost if not one.is_cut}
         if part == "train":
             if not most:
-                raise JudgeError(_nothing(lost, sized))
+                raise JudgeError(_nothing(lost, some, backbone))
             longest = max(most, step_tokens(sized, tokens)[1])
     left_out = [*prepared.left_out, *(one for one in skipped if not one.is_cut)]
     context = backbone.max_positions
@@ -53,7 +54,7 @@ def planned(prepared: Prepared, parts: Split, backbone: Backbone, settings: Sett
     card: dict[str, Any] = data_card(readable, parts) | {
         "labels": summary(count(examples) + len(prepared.left_out), [*prepared.left_out, *skipped]),
         "sizes": {"max_path": sized.max_path, "max_tokens": sized.max_tokens, "context": context, "read_path": reads},
-        "memory": peak(backbone, sized, longest),
+        "memory": peak(backbone, sized, longest, free),
     }
     return Run(examples, parts, card, sized, data_hash(examples), scales_now())
 
@@ -82,15 +83,22 @@ def _lost(examples: list[Example], backbone: Backbone, s: Settings) -> tuple[lis
     return skipped, longest, tokens
 
 
-def _nothing(lost: list[Skipped], s: Settings) -> str:
+def _nothing(lost: list[Skipped], examples: list[Example], backbone: Backbone) -> str:
     if not lost:
         return "No label is left to train on. Rate replies of more dialogues."
     reasons = Counter(one.reason for one in lost)
     why = "; ".join(f"{n:,} × {reason}" if n > 1 else reason for reason, n in reasons.most_common(3))
-    long = any(TOO_LONG in reason for reason in reasons)
-    step = (
-        f"Set a --max-path over {s.max_path:,}, or choose a backbone with a longer context."
-        if long
-        else "Mend that, or rate other replies."
-    )
+    step = "Mend that, or rate other replies."
+    if long := [one for one in lost if TOO_LONG in one.reason]:
+        least, context = min(_needed(one, examples, backbone) for one in long), backbone.max_positions
+        step = f"Choose a backbone with a longer context than {context:,} tokens, or rate shorter replies."
+        if least <= context:
+            step = f"Set --max-path to {least} or more, which takes more memory, or rate shorter replies."
     return f"No label is left to train on: {why}. {step}"
+
+
+def _needed(one: Skipped, examples: list[Example], backbone: Backbone) -> int:
+    """Tokens of the longest reply that a label is about."""
+    (example,) = (e for e in examples if e.tree.id == one.tree)
+    reader = Reader(backbone.encoder, [example])
+    return max(len(reader.piece(example.tree, n)) for n in (one.node, one.other) if n)

@@ -56,9 +56,18 @@ class States:
 
     @classmethod
     def of(cls, vectors: Vectors, pool: Iterable[Example]) -> States:
-        """``pool``: the trees to standardise by. Labels are not looked at; trees of a test must not be among them."""
+        """``pool``: the trees to standardise by. Labels are not looked at; trees of a test must not be among them.
+
+        Raises JudgeError: nothing of them was read.
+        """
         known = {e.tree.id for e in pool}
-        x = torch.stack([v for (tree, _), v in sorted(vectors.states.items()) if tree in known])
+        read = [v for (tree, _), v in sorted(vectors.states.items()) if tree in known]
+        if not read:
+            why = next((why for (tree, _), why in vectors.skipped.items() if tree in known), "there is none")
+            raise JudgeError(
+                f"No reply can be read to fit a head to: {why}. Set a longer --max-path, or rate other replies."
+            )
+        x = torch.stack(read)
         return cls(vectors, x.mean(0), x.std(0, correction=0) + 1e-3)
 
     def take(self, keys: Sequence[tuple[str, str]]) -> torch.Tensor:

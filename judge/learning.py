@@ -182,7 +182,8 @@ def _states(pool: list[Example], test: list[Example], cache: Path, how: Plan, ke
 
     backbone = backbones.load(how.base, cache)
     model = JudgeModel(backbone, LoraSettings(rank=0), 0)
-    room = sizes.path_to_read(backbone, [*pool, *test]) if how.max_path is None else how.max_path
+    longest = sizes.path_to_read(backbone, [*pool, *test]) if how.max_path is None else how.max_path
+    room = min(longest, backbone.max_positions)
     vectors = frozen.read(model, [*pool, *test], room, kept, lambda done, of, left: progress(done, left))
     return frozen.States.of(vectors, pool)
 

@@ -95,8 +95,8 @@ def plan_items(
     for item in sorted(set(items), key=lambda item: sorted(order[n] for n in item)):
         paths = {n: [p.id for p in tree.path(n)] for n in item}
         try:
-            if long := [n for n in item if len(piece(n)) > max_path]:
-                plan.left_out[item] = f"reply of {len(piece(long[0])):,} {TOO_LONG} {max_path:,}"
+            if (longest := max(len(piece(n)) for n in item)) > max_path:
+                plan.left_out[item] = f"reply of {longest:,} {TOO_LONG} {max_path:,}"
                 continue
             starts = {n: _start(path, piece, max_path) for n, path in paths.items()}
         except JudgeError as error:  # a picture that is broken, a template that refuses the dialogue

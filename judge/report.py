@@ -47,6 +47,7 @@ def write(report: Result, path: Path, title: str) -> None:
         [
             _opening(report),
             _data(report.get("data") or {}),
+            _failed(report),
             _compared(report, "pairs", "Comparisons by people" if "derived" in report else MIXED),
             _compared(report, "derived", "Pairs that follow from scores") if _any(report, "derived") else "",
             *reliability(report),
@@ -72,6 +73,11 @@ def _opening(report: Result) -> str:
     )
     how = f"Brackets: {method['interval']}, {method['n_boot']} resamples, seed {method['seed']}. {pairs['tie_rule']}"
     return f"<p>{_safe(counts)} None of them was learned from.</p><p class=note>{_safe(how)}</p>"
+
+
+def _failed(report: Result) -> str:
+    """The baseline that is missing beside every accuracy, and why."""
+    return f"<p>{_safe(report['baseline_failed'])}</p>" if "baseline_failed" in report else ""
 
 
 def _data(card: Result) -> str:

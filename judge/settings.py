@@ -57,8 +57,13 @@ def step_tokens(s: Settings, tokens: int, world: int = 1) -> tuple[int, int]:
 
 def settings_from(row: dict[str, Any]) -> Settings:
     """Settings as a card or a run's note keeps them; what an earlier version did not have has its default."""
-    known = {f.name for f in fields(Settings)}
-    lora = row["lora"]
-    targets = lora["targets"] if isinstance(lora["targets"], str) else tuple(lora["targets"])
-    kept = {k: v for k, v in row.items() if k in known}
-    return Settings(**{**kept, "lora": LoraSettings(**{**lora, "targets": targets})})
+    lora = _known(LoraSettings, row["lora"])
+    if not isinstance(lora.get("targets", ""), str):
+        lora["targets"] = tuple(lora["targets"])
+    return Settings(**{**_known(Settings, row), "lora": LoraSettings(**lora)})
+
+
+def _known(kind: type[Settings] | type[LoraSettings], row: dict[str, Any]) -> dict[str, Any]:
+    """What a kind of settings still has."""
+    names = {f.name for f in fields(kind)}
+    return {k: v for k, v in row.items() if k in names}

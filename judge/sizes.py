@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from judge import ranks
 from judge.backbones import Backbone
 from judge.batches import Reader, label_nodes, labels_of
 from judge.examples import Example
@@ -88,8 +89,9 @@ def path_to_read(backbone: Backbone, examples: Sequence[Example]) -> int:
 
 
 def free_mb(backbone: Backbone) -> float:
-    """Memory for a training with this backbone, its weights included: the accelerator's, or else the machine's."""
-    free = torch.cuda.mem_get_info()[0] / MB if torch.cuda.is_available() else available_mb()
+    """Memory for a training with this backbone, its weights included: the accelerator's, or else the machine's (of which
+    each of several processes has its part)."""
+    free = torch.cuda.mem_get_info()[0] / MB if torch.cuda.is_available() else available_mb() / ranks.beside()
     return free + backbone.loaded_mb
 
 

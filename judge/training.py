@@ -7,7 +7,6 @@ in one rename.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import threading
@@ -21,7 +20,7 @@ from typing import Any, cast
 import torch
 import transformers
 
-from judge import backbones, check, files, memory, runs, unfinished
+from judge import backbones, check, files, memory, ranks, runs, unfinished
 from judge.batches import Forests, collate
 from judge.examples import Example
 from judge.groups import Split, split
@@ -30,7 +29,7 @@ from judge.model import JudgeModel
 from judge.rubric import JudgeError
 from judge.runs import last_whole
 from judge.settings import Settings, step_tokens
-from judge.sizes import is_short
+from judge.sizes import free_mb, is_short
 from judge.trainer import JudgeTrainer, Progress, Reporter
 from judge.unfinished import Run
 
@@ -66,15 +65,24 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
     stop = stop or threading.Event()
     prepared = usable(examples, settings, parts) if begin_again or not last_whole(run) else None
     with runs.claim(judges, name), _interrupts(stop), _memory(settings):
-        begun = None if prepared else unfinished.begun(run, settings, examples)
+        ranks.join()
+        old = None if prepared else unfinished.begun(run, settings, examples)
         progress({"stage": "load", "done": 0, "of": 1, "eta_s": None})
         backbone = backbones.load(settings.base, cache)
         progress({"stage": "load", "done": 1, "of": 1, "eta_s": None})
-        if begun is None:
+        free = ranks.least(free_mb(backbone))
+
+        def begin() -> Run:
+            if old is not None:
+                return old
             assert prepared is not None
-            begun = check.planned(*prepared, backbone, settings, progress)
-            begun = replace(begun, card={**begun.card, "at": at})
-            unfinished.keep(run, begun, settings)
+            new = check.planned(*prepared, backbone, settings, progress, free)
+            new = replace(new, card={**new.card, "at": at})
+            unfinished.keep(run, new, settings)
+            return new
+
+        # several processes read the labels and the free memory at different moments: one data, one choice of sizes
+        begun = ranks.first_decides(begin)
         progress({"stage": "data", "data": begun.card})
         model = JudgeModel(backbone, settings.lora, settings.copies, settings.seed, begun.scales)
         reporter = Reporter(progress, stop)
@@ -83,7 +91,7 @@ def train(examples: list[Example], name: str, judges: Path, cache: Path, setting
             memory.give_back_freed()
         if trainer.checkpoint_over is not None:
             backbone.model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-        trainer.go_on(last_whole(run), runs.to_keep(run))
+        trainer.go_on(*ranks.first_decides(lambda: (last_whole(run), runs.to_keep(run))))
         return _finished(trainer, model, name, folder, run, begun, made_by)
 
 
@@ -93,7 +101,7 @@ def _finished(
     """The judge in its place, or an interrupted run that can go on."""
     step = trainer.state.global_step
     cut = step < trainer.state.max_steps and not trainer.out_of_patience
-    if cut and not (runs.to_keep(run) and step):
+    if cut and not (step and ranks.first_decides(lambda: runs.to_keep(run))):
         return Trained(None, begun.card, step, "interrupted")
     ended = "stopped, best kept" if cut else "no longer better" if step < trainer.state.max_steps else "finished"
     log = [e for e in trainer.state.log_history if "loss" in e or "eval_loss" in e]
@@ -122,7 +130,7 @@ def usable(examples: list[Example], settings: Settings, parts: Split | None = No
 
 
 def _trainer(model: JudgeModel, begun: Run, run: Path, reporter: Reporter) -> JudgeTrainer:
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = ranks.world()
     s = begun.settings
     assert s.max_tokens is not None
     assert s.max_path is not None
@@ -180,12 +188,16 @@ def _check_enough(examples: list[Example], parts: Split) -> None:
     if not n:
         raise JudgeError("There is nothing to learn from: no score and no comparison. Rate some replies first.")
     if not decided and len({(s.dimension, s.value) for s in scores}) <= len({s.dimension for s in scores}):
+        counted = ", ".join(
+            f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((len(scores), "score"), (compared, "comparison")) if n
+        )
         raise JudgeError(
-            f"The {len(scores)} scores and {compared} comparisons to train on are all alike: nothing is better than anything. "
-            "Rate replies that differ."
+            f"The labels to train on ({counted or 'none'}) are all alike: nothing is better than anything. Rate replies that differ."
         )
     if len(decided) + len(scores) < 2:
-        raise JudgeError("One label is too little to train on. Rate more replies; fifty of a dimension is a beginning.")
+        raise JudgeError(
+            "One label that says what is better is too little to train on. Rate more replies; fifty of a dimension is a beginning."
+        )
 
 
 @contextmanager

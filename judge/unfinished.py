@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,15 +29,14 @@ class Run:
 
 
 def keep(run: Path, begun: Run, asked: Settings) -> None:
-    """Note what a run begins with; several processes may do so together. One without a checkpoint is begun again."""
+    """Note what a run begins with. One without a checkpoint is begun again."""
     note = {"asked": asdict(asked), "settings": asdict(begun.settings), "data": begun.data_hash,
             "split": asdict(begun.parts), "card": begun.card,
             "scales": {row: list(values) for row, values in begun.scales.items()}}  # fmt: skip
     try:
-        if int(os.environ.get("RANK", "0")) == 0:
-            shutil.rmtree(run, ignore_errors=True)
-            snapshot.save(begun.examples, run)
-            files.write_whole(run / "run.json", json.dumps(note, indent=1, default=list).encode())
+        shutil.rmtree(run, ignore_errors=True)
+        snapshot.save(begun.examples, run)
+        files.write_whole(run / "run.json", json.dumps(note, indent=1, default=list).encode())
     except OSError as error:
         raise JudgeError(
             f"Cannot write to {run}: {error.strerror}. Free some space, or choose another home."

@@ -104,13 +104,16 @@ def keep(studio: Studio, job: str) -> dict[str, Any]:
         StudioError: no such job, or one that kept nothing yet.
     """
     found = next((j for j in studio.store.jobs("train") if j["id"] == job), None)
+    folder, name = teaching.judges_folder(studio.store.home), str((found or {"payload": {}})["payload"].get("name"))
+    running = found is not None and found["status"] == "running"
+    nothing = StudioError("This training has kept nothing yet. Let it take a few steps, or stop it.")
+    if not running and not runs.last_whole(runs.folder(folder, name)):  # it would begin from the start
+        raise nothing
     try:
-        runs.ask_to_keep(
-            teaching.judges_folder(studio.store.home), str((found or {"payload": {}})["payload"].get("name"))
-        )
+        runs.ask_to_keep(folder, name)
     except OSError as error:
-        raise StudioError("This training has kept nothing yet. Let it take a few steps, or stop it.") from error
-    if found and found["status"] == "running":
+        raise nothing from error
+    if running:
         jobs.stop(studio.store, job)
     else:
         jobs.go_on(studio.store, job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,26 @@ def test_checkpointing_is_on_off_or_chosen(rated: Path, base: Path, capsys: pyte
     assert (at["on"]["checkpointing"], at["off"]["checkpointing"]) == (True, False)
     assert at["auto"]["checkpointing"] is False  # so small a model needs none
     assert at["auto"] == check(base, capsys)["memory"] | {"free_mb": at["auto"]["free_mb"]}
+
+
+def test_what_does_not_fit_the_memory_is_said_before_it_is_tried(
+    rated: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    huge = Path(shutil.copytree(base, tmp_path / "huge"))
+    (huge / "model.safetensors").unlink()  # a check needs no weights
+    config = json.loads((huge / "config.json").read_text())
+    shape = {"hidden_size": 2**16, "intermediate_size": 2**18, "num_attention_heads": 512, "head_dim": 128}
+    (huge / "config.json").write_text(json.dumps(config | shape))
+    told = {}
+    for name, path in (("fits", base), ("huge", huge)):
+        assert cli.main(["train", "--check", "--base", str(path)]) == 0
+        told[name] = [line for line in capsys.readouterr().out.splitlines() if "That does not fit" in line]
+    assert told["fits"] == []
+    (line,) = told["huge"]
+    assert line.endswith("set --checkpointing on, a smaller --max-path or a smaller backbone.")
+    memory = check(huge, capsys)["memory"]
+    assert memory["mb"] > memory["free_mb"]
+    assert not memory["fits"]
 
 
 def test_every_setting_reaches_the_judge(rated: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -252,6 +253,20 @@ def test_judges_are_removed_brought_back_and_chosen(studio: Studio, base: Path) 
     assert [j["name"] for j in judgescreen.state(studio)["judges"]] == ["one"]
     assert "cannot be brought back" in line(studio, "undo", {"act": undo["act"], "args": undo["args"]})
     assert "There is no judge 'nobody'" in line(studio, "judge_promote", {"judge": "nobody"})
+
+
+def test_a_judge_that_came_back_by_hand_is_removed_again(studio: Studio, base: Path, tmp_path: Path) -> None:
+    folder = teach.untrained(studio.store, "one", str(base), {"L4": 60})
+    shutil.copytree(folder, tmp_path / "copy")
+    assert "error" not in api.handle(studio, "judge_remove", {"judge": "one"})
+    shutil.move(tmp_path / "copy", folder)
+    (folder / "second").touch()
+    answer = api.handle(studio, "judge_remove", {"judge": "one"})
+    assert answer["judges"] == []
+    assert len(list((folder.parent / judgescreen.TRASH).iterdir())) == 2  # the first one is still there
+    undo = answer["undo"]
+    assert api.handle(studio, "undo", {"act": undo["act"], "args": undo["args"]}) == {"saved": True}
+    assert (folder / "second").exists()
 
 
 GOOD = {"name": "x", "base": "", "level": "both", "epochs": 1, "rank": 0, "rate": 0.1, "seed": 0}

@@ -16,12 +16,14 @@ torch = pytest.importorskip(
     "torch", reason="torch is not installed: the judge's tests did not run (make test installs it)"
 )
 
+from transformers import AutoTokenizer  # noqa: E402
+
 from judge.scoring import Scorer  # noqa: E402
 from studio import actions, api, cli, judgescreen, teaching, views  # noqa: E402
 from studio.actions import Studio  # noqa: E402
 from studio.config import Config  # noqa: E402
 from studio.tree import Part  # noqa: E402
-from tests import teach  # noqa: E402
+from tests import teach, tiny  # noqa: E402
 from tests.conftest import BROKEN, ECHO, SLOW, how, plant, settle, wait  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -170,6 +172,27 @@ def test_a_reply_that_ends_while_it_is_read_is_scored(judged: Studio, monkeypatc
     wait(lambda: judged.store.judge_scores(tree, "one"), 15, "the score of the whole reply")  # well before IDLE_S
 
 
+def test_a_reply_that_outgrows_the_judge_shows_no_score_of_its_beginning(judged: Studio) -> None:
+    process = judged.judge.process
+    assert process
+    most = process.loaded.max_path
+    question = " ".join(["x" * (most // 25)] * 60)  # the echo of it is twice as long as what the judge reads
+    (reply,) = actions.ask(judged, [], question, [], how(SLOW.name))
+    tree = judged.store.node(reply).tree_id
+    said: list[tuple[int, bool]] = []
+    for runs in judged.live.follow(tree):
+        judged.judge.look(tree)
+        if not runs[0].over and reply in judged.judge.growing:
+            said.append((len(runs[0].text), views.growing(judged, runs[0])["judge"] is not None))
+    assert any(scored for _, scored in said)
+    longest, scored = said[-1]
+    assert longest > 1.5 * most
+    assert not scored
+    assert "longer than" in judged.judge.unread(tree)[reply]
+    assert judged.judge.settle(20)
+    assert reply not in judged.store.judge_scores(tree, "one")
+
+
 def test_replies_that_grow_are_not_kept_waiting_by_a_large_tree(judged: Studio) -> None:
     asked, _ = plant(judged, "q", "r")
     tree = judged.store.node(asked).tree_id
@@ -300,3 +323,32 @@ def test_a_reply_that_is_too_long_is_told_and_the_others_are_scored(judged: Stud
     assert "longer than" in note
     assert "this judge reads" in note
     assert set(judged.judge.unread(tree)) == {long}
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A backbone whose tokenizer knows a sign that its weights do not: reading it fails as nobody foresaw."""
+    folder = tiny.llama(tmp_path / "odd", hidden=24, layers=1)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.add_tokens(["☃"]) == 1
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("others", [1, 6], ids=["alone", "among others that are read together"])
+def test_a_reply_that_fails_oddly_is_named_and_the_others_are_scored(studio: Studio, odd: Path, others: int) -> None:
+    teach.untrained(studio.store, "one", str(odd), LEARNED)
+    studio.judge.promote("one")
+    tree = branchy(studio, others)
+    root = next(r["id"] for r in studio.store.outline(tree) if r["parent_id"] is None)
+    fails = studio.store.add_node(tree, root, "assistant", [Part("text", "A ☃")])
+    looked_at(studio, tree)
+    assert studio.judge.state["state"] != "failed"
+    assert studio.judge.process
+    assert studio.judge.process.restarts == 0
+    scored = studio.store.judge_scores(tree, "one")
+    assert len(scored) == others + 1
+    assert fails not in scored
+    assert set(studio.judge.unread(tree)) == {fails}
+    assert "The judge failed on this (IndexError: index out of range" in studio.judge.unread(tree)[fails]
+    assert "1 of " in studio.judge.state["text"]

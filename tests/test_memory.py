@@ -28,6 +28,10 @@ def test_peak_is_within_a_quarter_of_what_was_measured(
     assert peak_mb(SMOLLM2, tokens, checkpointing, 16, lean) == pytest.approx(measured, rel=0.25)
 
 
+# the same of a head alone: tokens, MB
+HEAD_ALONE = [(498, 537), (1880, 646)]
+
+
 def test_available_memory_is_some_of_the_machines() -> None:
     import psutil
 
@@ -54,3 +58,12 @@ def test_freed_tensors_leave_no_holes() -> None:
     if back == "skip":
         pytest.skip("this C library has no mallopt: freed memory is its own affair")
     assert int(back) < int(scattered) + 20  # never more; with glibc before 2.38 much less
+
+
+@pytest.mark.parametrize(("tokens", "measured"), HEAD_ALONE)
+def test_a_head_alone_keeps_nothing_of_any_layer(tokens: int, measured: int) -> None:
+    ways = {
+        peak_mb(SMOLLM2, tokens, checkpointing, 0, lean) for checkpointing in (True, False) for lean in (True, False)
+    }
+    assert len(ways) == 1  # there is nothing to compute twice, and nothing that leaves holes
+    assert ways.pop() == pytest.approx(measured, rel=0.25)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip(
     "torch", reason="torch is not installed: the judge's tests did not run (make test installs it)"
@@ -222,6 +225,39 @@ def test_a_correction_of_yours_is_what_a_judge_is_held_against(rated: tuple[Stud
     [found] = call(studio, "panel_agreement", chosen=["one"])["judges"]
     [row] = [row for row in found["rows"] if row["dimension"] == "L4"]
     assert (row["scores"]["n"], row["scores"]["agreement"]["value"]) == (1, 1.0)
+
+
+def picture(studio: Studio, side: int) -> Part:
+    """Always the same motif, in another size."""
+    out, rng = io.BytesIO(), random.Random(0)
+    motif = Image.frombytes("L", (8, 8), rng.randbytes(64)).resize((side, side), Image.Resampling.BICUBIC)
+    motif.save(out, "PNG")
+    kept = studio.media.add(out.getvalue())
+    studio.store.add_image(kept.sha256, kept.mime, kept.width, kept.height, kept.bytes, "import")
+    return Part("image", "motif.png", kept.sha256, "a motif")
+
+
+@pytest.mark.parametrize("shared", ["question", "picture"])
+def test_what_a_judge_learned_from_somebody_else_is_not_unseen(studio: Studio, base: Path, shared: str) -> None:
+    def dialogue(question: str, side: int, who: str) -> str:
+        tree = studio.store.create_tree(question)
+        parts = [Part("text", question), *([picture(studio, side)] if side else [])]
+        asked = studio.store.add_node(tree, None, "user", parts)
+        studio.store.rate(studio.store.add_node(tree, asked, "assistant", [Part("text", "r")]), "L4", 2, who)
+        return tree
+
+    alike = shared == "question"
+    theirs = dialogue("What is an owl?", 0 if alike else 64, "bob")
+    mine = dialogue("What is an owl?" if alike else "Who is that?", 0 if alike else 96, "ann")
+    other = dialogue("Where do hedgehogs live?", 0, "ann")
+    judge(studio, "one", base, 0, [theirs])
+    judge(studio, "two", base, 0, [other])
+    one, two = call(studio, "panel_agreement", chosen=["one", "two"])["judges"]
+    assert (one["trees"], one["left_out"]) == (1, 1)
+    assert (two["trees"], two["left_out"]) == (1, 1)
+    left = panel._left(studio, panelwork.judges(studio)["one"], None)
+    assert set(left) == {other}
+    assert mine not in left
 
 
 def test_a_judge_that_does_not_say_what_it_learned_from_claims_nothing(

@@ -18,7 +18,7 @@ torch = pytest.importorskip(
 
 from safetensors.torch import load_file  # noqa: E402
 
-from judge import backbones, files  # noqa: E402
+from judge import backbones, check, files, training  # noqa: E402
 from judge.batches import Forests  # noqa: E402
 from judge.examples import Comparison, Example, Score  # noqa: E402
 from judge.groups import Split  # noqa: E402
@@ -26,7 +26,7 @@ from judge.labels import with_derived  # noqa: E402
 from judge.losses import comparison_loss, expected_score, label_losses, ordinal_loss  # noqa: E402
 from judge.model import NINE, ROWS, JudgeModel, LoraSettings, ScoreHead  # noqa: E402
 from judge.scoring import Scorer  # noqa: E402
-from judge.trainer import validate  # noqa: E402
+from judge.trainer import Reporter, validate  # noqa: E402
 from judge.training import Settings, Trained, train  # noqa: E402
 from studio.tree import Node, Part, Tree  # noqa: E402
 from tests import tiny  # noqa: E402
@@ -272,6 +272,18 @@ def test_saved_and_loaded_scores_are_equal(tmp_path: Path, base: Path) -> None:
     before, after = (Scorer(m).tree(example) for m in (model.eval(), again))
     assert {n: r.logits for n, r in before.items()} == {n: r.logits for n, r in after.items()}
     assert {p.name for p in tmp_path.iterdir()} == {"a", "checked"}
+
+
+def test_a_step_takes_no_more_sequences_than_there_are(tmp_path: Path, base: Path) -> None:
+    settings = replace(QUICK, base=str(base), batch_tokens=10**6)
+    examples = taught(12)
+    backbone = backbones.load(str(base), tmp_path)
+    run = check.planned(*training.usable(examples, settings, dealt(examples, 0)), backbone, settings, lambda line: None)
+    model = JudgeModel(backbone, settings.lora, settings.copies)
+    made = training._trainer(model, run, tmp_path / "run", Reporter(lambda line: None, threading.Event()))
+    assert all(step.labelled() for step in made.train_dataset.steps)  # none was added to fill a step
+    assert made.args.gradient_accumulation_steps == len(made.train_dataset) > 1
+    assert quick(examples, tmp_path, base, "a", 0, batch_tokens=10**6, epochs=2).step == 2
 
 
 def test_merged_copy_works_without_this_program(learned: tuple[Trained, Any], tmp_path: Path) -> None:

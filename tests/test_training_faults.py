@@ -175,35 +175,56 @@ def test_full_disk_loses_nothing(tmp_path: Path, base: Path, undisturbed: Path, 
 
 
 LAUNCHED = """
-import pickle, sys, torch
+import os, pickle, psutil, sys, torch
 torch.set_num_threads(1)
+assert os.environ["WORLD_SIZE"] == "2"
+machine = psutil.virtual_memory
+if os.environ["RANK"] == os.environ["SHORT_OF_MEMORY"]:
+    psutil.virtual_memory = lambda: machine()._replace(available=100 * 2**20)
 from judge.training import train
 made = train(**pickle.load(open(sys.argv[1], "rb")))
 assert made.folder is not None
 """
 
 
-def test_two_processes_equal_one(tmp_path: Path, base: Path) -> None:  # noqa: F811
-    examples = taught(20)
-    one = quick(examples, tmp_path, base, "one", 4, epochs=2)
-    job = {"examples": examples, "name": "two", "judges": tmp_path / "judges", "cache": tmp_path / "cache",
-           "settings": replace(QUICK, base=str(base), epochs=2), "parts": dealt(examples, 4)}  # fmt: skip
-    (tmp_path / "job").write_bytes(pickle.dumps(job))
-    (tmp_path / "script.py").write_text(LAUNCHED)
+def two_processes(home: Path, base: Path, examples: list[Example], short: str = "", **settings: Any) -> dict[str, Any]:  # noqa: F811
+    """The card of the judge 'two' that two processes trained; the machine of the process ``short`` has little memory."""
+    job = {"examples": examples, "name": "two", "judges": home / "judges", "cache": home / "cache",
+           "settings": replace(QUICK, base=str(base), **settings), "parts": dealt(examples, 4)}  # fmt: skip
+    (home / "job").write_bytes(pickle.dumps(job))
+    (home / "script.py").write_text(LAUNCHED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
-              "--dynamo_backend", "no", "--main_process_port", str(port)]  # fmt: skip
+    launch = ["torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={port}"]
     done = subprocess.run(
-        [sys.executable, "-m", *launch, str(tmp_path / "script.py"), str(tmp_path / "job")],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-m", *launch, str(home / "script.py"), str(home / "job")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SHORT_OF_MEMORY": short},
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    return files.read_card(home / "judges" / "two")
+
+
+def test_two_processes_equal_one(tmp_path: Path, base: Path) -> None:  # noqa: F811
+    examples = taught(20)
+    even: dict[str, Any] = {"batch_tokens": 340, "epochs": 2}  # a step of two sequences: one each
+    one = quick(examples, tmp_path, base, "one", 4, **even)
+    two = two_processes(tmp_path, base, examples, **even)
     assert one.folder is not None
     assert apart(one.folder, tmp_path / "judges" / "two") < 1e-5
-    assert files.read_card(tmp_path / "judges" / "two")["steps"] == one.step
+    assert two["steps"] == one.step
     assert sorted(p.name for p in (tmp_path / "judges").glob("[!.]*")) == ["one", "two"]
+
+
+@pytest.mark.parametrize("short", ["0", "1"])
+def test_two_processes_choose_the_same_sizes_whatever_memory_each_sees(tmp_path: Path, base: Path, short: str) -> None:  # noqa: F811
+    examples = taught(20)
+    long = [replace(n, parts=[Part("text", "word " * 150)]) if n.id == "bad" else n for n in examples[0].tree.walk()]
+    examples[0] = replace(examples[0], tree=Tree("t000", nodes=long))
+    card = two_processes(tmp_path, base, examples, short, epochs=1, max_path=None, max_tokens=None)
+    assert card["settings"]["max_path"] == 512  # the least: what the process with little memory can hold
+    assert card["data"]["labels"]["left_out"] == 1
 
 
 def refused(match: str, *args: Any, **more: Any) -> None:
@@ -218,7 +239,7 @@ def test_refuses_too_little(tmp_path: Path, base: Path) -> None:  # noqa: F811
     ties = [replace(e, comparisons=[replace(c, outcome="tie") for c in e.comparisons]) for e in taught(3)]
     same = [replace(e, comparisons=[], scores=[Score("good", "L1", 2), Score("bad", "L1", 2)]) for e in taught(3)]
     refused("nothing to learn from.*Rate some replies", bare, tmp_path, base)
-    refused("One label is too little.*Rate more", taught(1), tmp_path, base, validation=0)
+    refused("One label that says what is better is too little.*Rate more", taught(1), tmp_path, base, validation=0)
     for alike in (ties, same):
         refused("all alike.*Rate replies that differ", alike, tmp_path, base, validation=0)
     assert not (tmp_path / "judges").exists()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from judge import runs
-from studio import jobs, judgescreen, labelcheck, teaching, trainingjobs
+from studio import StudioError, jobs, judgescreen, labelcheck, teaching, trainingjobs
 from studio.actions import Studio
 from tests.conftest import plant
 
@@ -151,6 +151,21 @@ def test_an_import_of_old_labels_counts_as_new(studio: Studio) -> None:
     with studio.store.write() as db:
         db.execute("UPDATE scores SET created_at = '2020-01-01T00:00:00.000Z' WHERE node_id = ?", [other])
     assert "Begin again with the 1 new rating" in labels(shown(studio, made))
+
+
+def test_only_a_whole_checkpoint_can_be_kept(studio: Studio) -> None:
+    made = job(studio, "stopped", STEPS)
+    folder = teaching.judges_folder(studio.store.home)
+    run = runs.folder(folder, "first")
+    begun = run / "checkpoint-2"
+    begun.mkdir(parents=True)  # killed while it was written
+    assert labels(shown(studio, made))["Stop and keep the best"] == "This training has kept nothing yet"
+    with pytest.raises(StudioError, match=r"This training has kept nothing yet\. Let it take a few steps"):
+        judgescreen.keep(studio, made)
+    assert not runs.to_keep(run)
+    assert shown(studio, made)["status"] == "stopped"  # it did not begin from the start
+    (begun / runs.COMPLETE).write_text("{}")
+    assert labels(shown(studio, made))["Stop and keep the best"] == ""
 
 
 @pytest.mark.usefixtures("no_jobs_left")

@@ -84,6 +84,22 @@ def test_the_table_has_n_interval_and_baseline_of_every_accuracy(studio: Studio)
     assert row["by"] == ["bob"]
 
 
+def test_scores_alone_are_a_test_too(studio: Studio) -> None:
+    listed(studio, {"pairs": pairs(0), "derived": pairs(0), "scores": scores(), "trained": {"L4": 60}}, live=False)
+    (row,) = judgescreen.state(studio)["judges"]
+    assert (row["pairs"], row["derived"], row["untested"]) == (None, None, None)
+    assert row["scores"] == {"n": 30, "trees": 10, "error": 0.8, "interval": [0.6, 1.0],
+                             "beside": {"always 3": 1.1, "always the commonest score": 0.9}}  # fmt: skip
+    assert row["verdict"] == {"kind": "unsure", "says": "accuracy unknown"}
+
+
+def test_pairs_that_scores_imply_have_the_verdict_where_nobody_compared(studio: Studio) -> None:
+    listed(studio, {"pairs": pairs(0), "derived": pairs(300, accuracy=0.64), "scores": scores()}, live=False)
+    (row,) = judgescreen.state(studio)["judges"]
+    assert (row["pairs"], row["derived"]["n"]) == (None, 300)
+    assert row["verdict"] == {"kind": "bad", "says": "not better than picking the longer reply"}
+
+
 def test_agrees_with_you_counts_your_own_labels_alone(studio: Studio) -> None:
     mine = pairs(40, by="annotator", key="ann", accuracy=0.8, interval=[0.7, 0.9])
     listed(studio, {"pairs": pairs(), "derived": None},

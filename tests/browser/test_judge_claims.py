@@ -114,6 +114,26 @@ def test_accuracy_has_n_interval_and_baselines_and_a_bad_judge_asks(page: Page, 
         expect(version.locator(".live")).to_have_text("live")
 
 
+def test_a_judge_of_scores_alone_has_its_figures_too(page: Page, served: Served) -> None:
+    none = {"n": 0, "n_ties": 0, "trees": 0, "accuracy": None, "interval": None, "baselines": {}}
+    scored = {"n": 30, "trees": 10, "mae": {"value": 0.8, "interval": [0.6, 1.0]},
+              "baselines": {"always_3": {"mae": {"value": 1.1}}, "majority": {"mae": {"value": 0.9}}}}  # fmt: skip
+    known(served, "scored", {"pairs": none, "derived": none, "scores": scored})
+    known(served, "implied", {"pairs": none, "derived": accuracy(0.469, 0.398, 0.577, 0.635), "scores": scored})
+    to(page, "Judge")
+    alone, implied = (page.locator(f'[data-version="{n}"] .judge-accuracy') for n in ("scored", "implied"))
+    figures = "Scores: off by 0.80 points (0.60–1.00), n 30; always 3 1.10, always the commonest score 0.90"
+    for one in (alone, implied):
+        expect(one).to_contain_text(figures)
+        expect(one).to_contain_text("No comparison of people among the test dialogues.")
+        expect(one).not_to_contain_text("Not tested")
+    expect(alone).to_contain_text("accuracy unknown")
+    expect(implied).to_contain_text(
+        "Pairs derived from scores: 46.9 % (40–58), n 200; longer 63.5 %, coin 50.0 %, majority 51.0 %"
+    )
+    expect(implied.locator(".judge-verdict.bad")).to_have_text("not better than a coin")
+
+
 def test_the_check_counts_every_label_and_opens_what_is_left_out(page: Page, served: Served, base: Path) -> None:
     teach.rate(served.studio.store, 6)
     asked, long = plant(served.studio, "q", "word " * 3000)

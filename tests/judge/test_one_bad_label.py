@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from judge.rubric import JudgeError, load_own  # noqa: E402
 from judge.scoring import Scorer  # noqa: E402
 from judge.settings import Settings  # noqa: E402
 from judge.training import train, usable  # noqa: E402
+from studio import teaching  # noqa: E402
 from studio.tree import Node, Part, Tree  # noqa: E402
 from tests import tiny  # noqa: E402
 from tests.scored import pair  # noqa: E402
@@ -139,6 +141,26 @@ def test_learned_from_counts_what_was_read(base: Path, tmp_path: Path) -> None:
     assert card["data"]["labels"]["left_out"] == 2
     assert trained_on(card) == {"overall": 5}
     assert scored_on(card) == {}
+
+
+def test_a_baseline_that_cannot_be_measured_is_told_and_the_rest_stands(base: Path, tmp_path: Path) -> None:
+    examples = [dialogue(i) for i in range(8)]
+    settings = Settings(base=str(base), epochs=1, lora=LoraSettings(rank=0))
+    done = train(examples, "one", tmp_path / "judges", tmp_path, settings, parts=parts_of(examples, 2))
+    assert done.folder
+    card = json.loads((done.folder / "card.json").read_text())
+    card["settings"]["max_path"] = 4  # the baseline can read nothing of what it would be fitted to
+    (done.folder / "card.json").write_text(json.dumps(card))
+    report = measure.assess(done.folder, tmp_path, examples)
+    assert report["pairs"]["n"] == 2
+    assert not report["others"]
+    why = (
+        "The frozen backbone with a fitted head could not be measured beside it: No reply can be read to fit a head to"
+    )
+    assert report["baseline_failed"].startswith(why)
+    assert why in (done.folder / "report.html").read_text()
+    answer = {"interrupted": False, "name": "one", "steps": 1, "ended": "finished", "data": {}, "report": report}
+    assert why in teaching.sentence(answer).splitlines()[-1]
 
 
 def test_a_paused_run_goes_on_after_the_rubric_has_grown(base: Path, tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: make test installs it")
 
 from judge import backbones, sizes
 from judge.settings import Settings, step_tokens
+from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,3 +79,34 @@ def test_a_judge_of_short_labels_reads_long_replies(
     context: int, asked: int | None, chosen: int, is_cut: bool, reads: int
 ) -> None:
     assert sizes.read_path(Settings(max_path=asked), Settings(max_path=chosen), context, is_cut) == reads
+
+
+LONG = {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+# how a configuration writes its scheme -> tokens that can be read exactly
+SCHEMES: list[tuple[dict[str, Any], int]] = [
+    ({"rope_scaling": LONG, "original_max_position_embeddings": 640}, 640),  # as it was published
+    ({"rope_parameters": {**LONG, "rope_type": "longrope", "rope_theta": 1e4}, "original_max_position_embeddings": 640}, 640),
+    ({"model_type": "llama", "rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4,
+                                                 "original_max_position_embeddings": 640}}, 2560),
+    ({}, 2560),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheme", "most"), SCHEMES, ids=["longrope, published", "longrope", "yarn", "plain"])
+def test_longrope_stays_within_its_original_length(tmp_path: Path, scheme: dict[str, Any], most: int) -> None:
+    import transformers
+
+    size = len(tiny.tokenizer(tmp_path, [], ""))
+    shape = {"model_type": "phi3", "vocab_size": size, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 1,
+             "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 2560, "pad_token_id": 0,
+             "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(shape | scheme))
+    transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(tmp_path)).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(shape | scheme))
+    backbone = backbones.load(str(tmp_path), tmp_path)
+    assert backbone.max_positions == most
+    for asked in (None, 2000):
+        assert sizes.resolve(Settings(max_path=asked), backbone, [], lambda line: None, 64_000).max_path == min(
+            asked or 512, most
+        )
+    assert sizes.read_path(Settings(), Settings(max_path=512), backbone.max_positions, False) == most
