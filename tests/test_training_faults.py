@@ -182,7 +182,10 @@ machine = psutil.virtual_memory
 if os.environ["RANK"] == os.environ["SHORT_OF_MEMORY"]:
     psutil.virtual_memory = lambda: machine()._replace(available=100 * 2**20)
 from judge.training import train
-made = train(**pickle.load(open(sys.argv[1], "rb")))
+job = pickle.load(open(sys.argv[1], "rb"))
+if os.environ["RANK"] == "1":  # it read the labels before some of them were given
+    del job["examples"][:3]
+made = train(**job)
 assert made.folder is not None
 """
 

@@ -25,9 +25,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def learned(examples: list[Example], home: Path, base: Path, max_path: int | None = None) -> bool:  # noqa: F811
-    """Whether a judge comes of it; every dialogue is for training."""
+    """Whether a judge comes of it; every dialogue is for training, but those called "kept" are for the test."""
     settings = Settings(base=str(base), epochs=1, max_path=max_path, lora=LoraSettings(rank=0))
-    parts = Split(tuple(e.tree.id for e in examples), (), (), 0)
+    ids = [e.tree.id for e in examples]
+    kept = tuple(e.tree.id for e in examples if e.tree.title == "kept")
+    parts = Split(tuple(i for i in ids if i not in kept), (), kept, 0)
     return train(examples, "a", home / "judges", home / "cache", settings, parts=parts).folder is not None
 
 
@@ -71,14 +73,15 @@ def test_replies_longer_than_the_backbones_context_ask_for_no_longer_path(tmp_pa
 
 
 def test_labels_that_are_alike_ask_for_others(tmp_path: Path, base: Path) -> None:  # noqa: F811
-    tie, score = taught(2)
+    tie, score, kept = taught(3)
+    kept.tree.title = "kept"
     tie.comparisons = [replace(c, outcome="tie") for c in tie.comparisons]
     score.comparisons, score.scores = [], [Score("good", "L1", 2)]
-    line = refusal([tie, score], tmp_path, base)
-    assert line.startswith("The labels to train on (1 score, 1 comparison) are all alike")
+    line = refusal([tie, score, kept], tmp_path, base)
+    assert line.startswith("The labels to train on (1 score, 1 comparison) are all alike")  # the third is for the test
     assert line.endswith("Rate replies that differ.")
     score.scores.append(Score("bad", "L1", 1))
-    assert learned([tie, score], tmp_path, base)
+    assert learned([tie, score, kept], tmp_path, base)
 
 
 def test_a_single_label_asks_for_more(tmp_path: Path, base: Path) -> None:  # noqa: F811
