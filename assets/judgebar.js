@@ -149,9 +149,10 @@ window.studioJudge = (() => {
   on('grow', reply => {
     const card = studio.card(reply.id);
     if (!card || !reply.judge) return;
-    card.judge = reply.judge;
-    card.grown = true;  // of its words until now
-    last.set(card.id, reply.judge);
+    const said = Object.keys(reply.judge).length > 0;  // nothing is said of a reply that has outgrown the judge
+    card.judge = said ? reply.judge : null;
+    card.grown = said;  // of its words until now
+    if (said) last.set(card.id, reply.judge); else last.delete(card.id);
     grew(card);
     document.querySelectorAll(`[data-judge="${card.id}"]`).forEach(box => fill(box, card));
     rank();
@@ -160,7 +161,7 @@ window.studioJudge = (() => {
   function grew(card) {
     const node = { id: card.id, coverage: Object.keys(card.scores || {}).length / 4 };
     paint([node]);
-    if (node.said) studio.map?.colour(card.id, node.score, node.said);
+    if (node.said || !card.judge) studio.map?.colour(card.id, node.score, node.said);
   }
 
   on('rated', card => {

@@ -48,10 +48,15 @@ def scores(studio: Studio, tree_id: str, families: Sequence[Sequence[str]]) -> d
 
 
 def growing_scores(studio: Studio, node: str) -> dict[str, dict[str, Any]] | None:
-    """What the live judge says of a reply that grows, beside its siblings that are whole; None before its first words."""
+    """What the live judge says of a reply that grows, beside its siblings that are whole; None before its first words.
+
+    Nothing, {}, once it is longer than the judge reads: what was said of its beginning is no score of it.
+    """
     rows, name = studio.judge.growing.get(node), studio.judge.name
-    if not rows or not name:
+    if rows is None or not name:
         return None
+    if not rows:
+        return {}
     if (known := _grown.get(node)) and known[0] is rows:  # asked for many times a second, read anew twice a second
         return known[1]
     at = studio.store.node(node)

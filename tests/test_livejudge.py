@@ -183,7 +183,7 @@ def test_a_reply_that_outgrows_the_judge_shows_no_score_of_its_beginning(judged:
     for runs in judged.live.follow(tree):
         judged.judge.look(tree)
         if not runs[0].over and reply in judged.judge.growing:
-            said.append((len(runs[0].text), views.growing(judged, runs[0])["judge"] is not None))
+            said.append((len(runs[0].text), bool(views.growing(judged, runs[0])["judge"])))
     assert any(scored for _, scored in said)
     longest, scored = said[-1]
     assert longest > 1.5 * most
